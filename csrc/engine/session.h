@@ -1,0 +1,110 @@
+// A decode in progress: one model, one kernel table, one workspace. One thread at a time.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/model.h"
+#include "engine/workspace.h"
+#include "search/search.h"
+
+namespace s2s {
+
+// One input of one sentence: `length` ids, or `length` rows of features (1 for a vector).
+struct SourceInput {
+  const int32_t* ids = nullptr;
+  const float* features = nullptr;
+  int64_t length = 0;
+};
+
+// Per sentence, one SourceInput for each input of the plan, in its order.
+using Source = std::span<const SourceInput>;
+
+struct DecodeRequest {
+  int32_t beam_size = 1;
+  int32_t num_hypotheses = 1;
+  bool alignment = false;
+};
+
+// Turns logits of one row into log-probabilities.
+struct LogSoftmax {
+  float maximum;
+  float log_sum;
+  float operator()(float logit) const noexcept { return (logit - maximum) - log_sum; }
+};
+
+class Session : private StepModel {
+ public:
+  // `isa` as kernels_for() takes it.
+  Session(std::shared_ptr<const Model> model, const std::string& isa);
+
+  const char* isa() const noexcept { return kernels_.isa; }
+  const Model& model() const noexcept { return *model_; }
+  int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+
+  // Decodes sentences together. Throws Error(input), Error(numerical), Error(busy).
+  const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
+                              std::span<const int32_t> max_lengths);
+  // Scores one target per sentence.
+  const SearchResults& score(std::span<const Source> sources,
+                             std::span<const std::span<const int32_t>> targets, bool alignment);
+  // Runs the encoder over one sentence; `output` reads what it left, until the next call.
+  void encode(const Source& source);
+  struct OutputView {
+    const float* data;
+    int64_t rows;  // -1: a vector
+    int64_t size;
+    int64_t stride;
+  };
+  OutputView output(std::size_t index) const noexcept;
+  // The best id and its log-probability for each row of the encoder's output `index`.
+  struct Label {
+    int32_t id;
+    float log_prob;
+  };
+  std::vector<Label> label(const Source& source, std::size_t index);
+  // Logits of every step of one target under teacher forcing: [steps, vocabulary].
+  std::vector<float> forced_logits(const Source& source, std::span<const int32_t> target);
+
+ private:
+  class Busy;
+
+  int32_t vocabulary() const noexcept override;
+  void step(std::span<const StepRow> rows, StepScores& scores) override;
+  std::span<const float> alignment(int32_t row) const noexcept override;
+  int32_t source_length(int32_t sentence) const noexcept override;
+
+  void begin(std::span<const Source> sources, int32_t beam);
+  void check_sources(std::span<const Source> sources) const;
+  void load_inputs(std::span<const Source> sources);
+  void frame_sentences(std::span<const Source> sources);
+  void frame_rows(std::span<const StepRow> rows);
+  void move_states(std::span<const StepRow> rows);
+  void run_step(std::span<const StepRow> rows);
+  // Throws Error(numerical) naming `where` for logits that are no numbers.
+  LogSoftmax log_softmax(const float* logits, int64_t size, const char* what, int64_t where,
+                         int32_t sentence) const;
+  Context context(const Frame& frame) const noexcept {
+    return {kernels_, frame, sentences_, workspace_.slots()};
+  }
+
+  std::shared_ptr<const Model> model_;
+  const Plan& plan_;
+  const Kernels& kernels_;
+  Workspace workspace_;
+  Search search_;
+  SearchResults results_;
+  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+
+  Frame sentences_, rows_;
+  std::vector<int32_t> offsets_, item_of_position_;              // of sentences
+  std::vector<int32_t> row_offsets_, row_of_position_, sentence_of_row_;
+  std::vector<int32_t> sentence_of_position_, sentence_position_;  // of rows' positions
+  std::vector<float> alignment_;                                 // of one step, packed
+  SearchOptions options_;
+};
+
+}  // namespace s2s

@@ -1,0 +1,45 @@
+// Graphs as they were read: plain data that nothing has checked yet.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ops/op.h"
+
+namespace s2s {
+
+struct NodeSpec {
+  std::string name;
+  std::string op;
+  std::map<std::string, std::vector<std::string>> inputs;  // references by role
+  std::map<std::string, std::string> weights;              // tensor names by role
+  std::map<std::string, Attribute> attributes;
+};
+
+struct StateSpec {
+  ValueType type;
+  std::string initial;  // empty: zeros
+  std::string next;
+};
+
+struct InputSpec {
+  std::string name;
+  ValueType type;
+};
+
+struct GraphSpec {
+  std::vector<InputSpec> inputs;
+  std::vector<std::pair<std::string, StateSpec>> states;
+  std::vector<NodeSpec> nodes;
+  std::vector<std::pair<std::string, std::string>> outputs;
+};
+
+struct ModelSpec {
+  std::optional<GraphSpec> encoder;
+  std::optional<GraphSpec> decoder;
+  std::map<std::string, Tensor> tensors;
+};
+
+}  // namespace s2s

@@ -1,0 +1,267 @@
+#include "graph/plan.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/errors.h"
+
+namespace s2s {
+namespace {
+
+constexpr int64_t kMaxSize = int64_t{1} << 24;
+
+[[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::model_format, what); }
+
+class Planner {
+ public:
+  explicit Planner(const ModelSpec& model) : model_(model) {}
+
+  Plan make() {
+    if (model_.encoder) encoder(*model_.encoder);
+    if (model_.decoder) decoder(*model_.decoder);
+    drop_unread();
+    plan_.slots = std::move(layout_.slots);
+    plan_.row_maps = layout_.row_maps;
+    return std::move(plan_);
+  }
+
+ private:
+  struct Step {
+    std::unique_ptr<Op> op;
+    Level level;
+    std::vector<SlotId> reads;
+    std::vector<SlotId> writes;
+  };
+  using Values = std::unordered_map<std::string, Value>;
+
+  void encoder(const GraphSpec& graph) {
+    Values values;
+    for (const InputSpec& input : graph.inputs) {
+      check_size(input.type, "graph encoder, input '" + input.name + "'");
+      const Value value = new_input(input.type, Level::sentence);
+      plan_.reads_positions |= value.is_sequence();
+      if (input.name == "source_length") {
+        plan_.source_length = value.slot;
+      } else if (input.name == "position") {
+        plan_.position = value.slot;
+        plan_.position_bound = input.type.size;
+      } else {
+        plan_.inputs.push_back({input.name, input.type, value.slot});
+      }
+      define(values, input.name, value, "graph encoder");
+    }
+    nodes(graph, values, "graph encoder");
+    for (const auto& [name, reference] : graph.outputs) {
+      const Value& value = find(values, reference, "graph encoder, output '" + name + "'");
+      if (value.type.kind == Kind::id || value.type.kind == Kind::ids)
+        refuse("graph encoder, output '" + name + "' is " + to_string(value.type));
+      plan_.outputs.push_back({name, value});
+      roots_.push_back(value.slot);
+    }
+  }
+
+  void decoder(const GraphSpec& graph) {
+    const std::string where = "graph decoder";
+    plan_.has_decoder = true;
+    Values values;
+    for (const PlanOutput& output : plan_.outputs)
+      define(values, "encoder." + output.name, output.value, where);
+    for (const InputSpec& input : graph.inputs) decoder_input(input, values);
+    if (plan_.token < 0) refuse(where + ": the input 'token' is missing");
+    for (const auto& [name, state] : graph.states) {
+      check_size(state.type, where + ", state '" + name + "'");
+      if (state.type.kind != Kind::vector)
+        throw Error(ErrorKind::not_implemented, where + ", state '" + name +
+                                                    "': states other than vectors are not built yet");
+      define(values, "state." + name, new_input(state.type, Level::row), where);
+    }
+    nodes(graph, values, where);
+    for (const auto& [name, state] : graph.states) add_state(name, state, values);
+    decoder_outputs(graph, values);
+  }
+
+  void decoder_input(const InputSpec& input, Values& values) {
+    const std::string where = "graph decoder, input '" + input.name + "'";
+    check_size(input.type, where);
+    Value value;
+    if (input.name == "source_length") {
+      if (input.type != ValueType{Kind::vector, 1}) refuse(where + " must be vector[1]");
+      if (plan_.source_length < 0)
+        plan_.source_length = new_input(input.type, Level::sentence).slot;
+      value.type = input.type;
+      value.slot = plan_.source_length;
+    } else if (input.name == "token" || input.name == "step") {
+      if (input.type.kind != Kind::id) refuse(where + " must be an id");
+      value = new_input(input.type, Level::row);
+      (input.name == "token" ? plan_.token : plan_.step) = value.slot;
+      if (input.name == "step") plan_.step_bound = input.type.size;
+      if (input.name == "token") vocabulary_ = input.type.size;
+    } else {
+      refuse(where + ": a decoder's inputs are token, step and source_length");
+    }
+    define(values, input.name, value, "graph decoder");
+  }
+
+  void decoder_outputs(const GraphSpec& graph, Values& values) {
+    for (const auto& [name, reference] : graph.outputs) {
+      const std::string where = "graph decoder, output '" + name + "'";
+      // Whatever computes them, logits and alignment are values of the row level.
+      const Value value = copied(find(values, reference, where), where, false);
+      if (name == "logits") {
+        if (value.type != ValueType{Kind::vector, vocabulary_})
+          refuse(where + " is " + to_string(value.type) + ", must be vector[" +
+                 std::to_string(vocabulary_) + "]");
+        plan_.logits = value;
+      } else if (name == "alignment") {
+        if (value.type.kind != Kind::sequence) refuse(where + " must be a sequence");
+        plan_.alignment = value;
+      } else {
+        refuse(where + " is neither logits nor alignment");
+      }
+      roots_.push_back(value.slot);
+    }
+    if (plan_.logits.slot < 0) refuse("graph decoder: the output 'logits' is missing");
+  }
+
+  void nodes(const GraphSpec& graph, Values& values, const std::string& where) {
+    for (const NodeSpec& node : graph.nodes) {
+      const std::string here = where + ", node '" + node.name + "' (" + node.op + ")";
+      Call call(here, layout_);
+      for (const auto& [role, references] : node.inputs)
+        for (const std::string& reference : references) {
+          const Value& value = find(values, reference, here);
+          call.inputs[role].push_back(value);
+          call.level = std::max(call.level, value.level);
+        }
+      for (const auto& [role, tensor] : node.weights) {
+        const auto found = model_.tensors.find(tensor);
+        if (found == model_.tensors.end()) refuse(here + ": there is no tensor '" + tensor + "'");
+        call.weights[role] = found->second;
+      }
+      call.attributes = node.attributes;
+      run_node(node.op, call, here, [&](const std::string& role, const Value& value) {
+        check_size(value.type, here);
+        define(values, role.empty() ? node.name : node.name + "." + role, value, here);
+      });
+    }
+  }
+
+  template <typename Define>
+  void run_node(const std::string& op, Call& call, const std::string&, const Define& define_output) {
+    Made made = make_op(op, call);
+    Step step{std::move(made.op), call.run_level(), call.reads, {}};
+    for (const auto& [role, value] : made.outputs) {
+      if (value.level == Level::fixed) step.level = Level::fixed;
+      step.writes.push_back(value.slot);
+      define_output(role, value);
+    }
+    steps_.push_back(std::move(step));
+  }
+
+  void add_state(const std::string& name, const StateSpec& state, Values& values) {
+    const std::string where = "graph decoder, state '" + name + "'";
+    PlanState planned;
+    planned.slot = values.at("state." + name).slot;
+    planned.width = padded(state.type.size);
+    if (!state.initial.empty()) {
+      const Value& initial = find(values, state.initial, where);
+      if (initial.level == Level::row || initial.type != state.type)
+        refuse(where + ": initial must be an encoder output of type " + to_string(state.type));
+      planned.initial = initial.slot;
+      initial_fixed(planned, initial, where);
+      roots_.push_back(planned.initial);
+    }
+    const Value& next = find(values, state.next, where);
+    if (next.type != state.type)
+      refuse(where + ": next is " + to_string(next.type) + ", must be " + to_string(state.type));
+    const bool own = next.level == Level::row && !state.next.starts_with("state.") &&
+                     std::find(next_slots_.begin(), next_slots_.end(), next.slot) ==
+                         next_slots_.end();
+    planned.next = own ? next.slot : copied(next, where, true).slot;
+    next_slots_.push_back(planned.next);
+    roots_.push_back(planned.next);
+    plan_.states.push_back(planned);
+  }
+
+  // A constant as an initial state becomes a value of each sentence.
+  void initial_fixed(PlanState& planned, const Value& initial, const std::string& where) {
+    if (initial.level == Level::fixed) planned.initial = copy_of(initial, Level::sentence, where).slot;
+  }
+
+  // A value of the row level of its own: the value itself where it is one already.
+  Value copied(const Value& value, const std::string& where, bool always) {
+    return value.level == Level::row && !always ? value : copy_of(value, Level::row, where);
+  }
+
+  Value copy_of(const Value& value, Level level, const std::string& where) {
+    Call call(where, layout_);
+    if (value.type.kind != Kind::vector && value.type.kind != Kind::sequence)
+      refuse(where + " is " + to_string(value.type) + ", must be a vector or a sequence");
+    call.inputs["x"].push_back(value);
+    call.level = level;
+    Value out;
+    run_node("concat", call, where, [&](const std::string&, const Value& made) { out = made; });
+    return out;
+  }
+
+  Value new_input(const ValueType& type, Level level) {
+    Value value;
+    value.type = type;
+    value.level = level;
+    const bool ids = type.kind == Kind::id || type.kind == Kind::ids;
+    value.slot = layout_.add(level, value.is_sequence(), ids ? 1 : padded(type.size));
+    return value;
+  }
+
+  static void define(Values& values, const std::string& name, const Value& value,
+                     const std::string& where) {
+    if (!values.emplace(name, value).second) refuse(where + ": '" + name + "' is defined twice");
+  }
+
+  static const Value& find(const Values& values, const std::string& reference,
+                           const std::string& where) {
+    const auto found = values.find(reference);
+    if (found == values.end()) refuse(where + ": '" + reference + "' is not a value known here");
+    return found->second;
+  }
+
+  static void check_size(const ValueType& type, const std::string& where) {
+    if (type.size < 1 || type.size > kMaxSize)
+      refuse(where + " is " + to_string(type) + "; sizes are 1 to 2^24");
+  }
+
+  // Keeps, from the last step to the first, what a root or a kept step reads.
+  void drop_unread() {
+    std::vector<bool> read(layout_.slots.size(), false);
+    for (const SlotId slot : roots_) read[static_cast<std::size_t>(slot)] = true;
+    std::vector<Step> kept;
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+      const auto is_read = [&](SlotId slot) { return bool{read[static_cast<std::size_t>(slot)]}; };
+      if (std::none_of(step->writes.begin(), step->writes.end(), is_read)) continue;
+      for (const SlotId slot : step->writes)
+        if (!is_read(slot)) step->op->unread(slot);
+      for (const SlotId slot : step->reads) read[static_cast<std::size_t>(slot)] = true;
+      kept.push_back(std::move(*step));
+    }
+    for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
+      auto& ops = step->level == Level::fixed      ? plan_.fixed_ops
+                  : step->level == Level::sentence ? plan_.sentence_ops
+                                                   : plan_.row_ops;
+      ops.push_back(std::move(step->op));
+    }
+  }
+
+  const ModelSpec& model_;
+  Plan plan_;
+  Layout layout_;
+  std::vector<Step> steps_;
+  std::vector<SlotId> roots_;
+  std::vector<SlotId> next_slots_;
+  int64_t vocabulary_ = 0;
+};
+
+}  // namespace
+
+Plan make_plan(const ModelSpec& model) { return Planner(model).make(); }
+
+}  // namespace s2s

@@ -1,0 +1,58 @@
+// The plan of a model: its graphs checked and made ready, operation by operation, over one table of
+// slots. Decoder nodes that depend on the encoder alone run once per sentence; what nobody reads
+// does not run. A plan depends on graphs and shapes only: never on ISA, threads, batch or step.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace s2s {
+
+// What the caller hands in for each sentence.
+struct PlanInput {
+  std::string name;
+  ValueType type;
+  SlotId slot = -1;
+};
+
+// A state: rows of `next` move into `slot` between two steps; a sentence starts from `initial`.
+struct PlanState {
+  SlotId slot = -1;
+  SlotId next = -1;
+  SlotId initial = -1;  // -1: zeros
+  int64_t width = 0;
+};
+
+struct PlanOutput {
+  std::string name;
+  Value value;
+};
+
+struct Plan {
+  std::vector<Slot> slots;
+  std::vector<std::unique_ptr<Op>> sentence_ops;
+  std::vector<std::unique_ptr<Op>> row_ops;
+  std::vector<std::unique_ptr<Op>> fixed_ops;  // keep the data of constants
+  std::vector<PlanInput> inputs;
+  std::vector<PlanOutput> outputs;  // of the encoder
+  std::vector<PlanState> states;
+  bool has_decoder = false;
+  bool row_maps = false;        // row operations work on positions
+  bool reads_positions = false; // an input of positions exists: sentences have lengths
+  SlotId source_length = -1;    // sentence level, float
+  SlotId position = -1;         // sentence level, positions, ids
+  int64_t position_bound = 0;   // sources may not be longer where `position` is set
+  SlotId token = -1;
+  SlotId step = -1;
+  int64_t step_bound = 0;
+  Value logits;                 // vector of the decoder
+  Value alignment;              // slot -1 where the decoder has none
+};
+
+// Throws Error(model_format) naming the node, and Error(not_implemented) for what is not built.
+Plan make_plan(const ModelSpec& model);
+
+}  // namespace s2s

@@ -1,0 +1,213 @@
+// The numeric floor: pointers and sizes in, floats out. Knows no memory, no threads, no models.
+//
+// Every instruction set fills one table of the same functions, and every function gives the same
+// bits in each of them (docs/architecture.md, section 6): one fma per term in the order of k,
+// reductions over 32 virtual lanes folded by one fixed tree, our own exp and tanh.
+#pragma once
+
+#include <stdint.h>
+
+namespace s2s {
+
+// Outputs of a weight panel, virtual lanes of a reduction, and the padding of every row.
+inline constexpr int64_t kLanes = 32;
+
+constexpr int64_t padded(int64_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
+
+// Row r starts at data + (index ? index[r] : r) * stride. A stride of 0 repeats one row; an index of
+// -1 reads the row before the first one (tables keep a zero row there). Rows begin on any float
+// address, and padded(size) floats of a row may be read; `Rows` may be written as far, too.
+struct ConstRows {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  const int32_t* index = nullptr;
+};
+
+struct Rows {
+  float* data = nullptr;
+  int64_t stride = 0;
+  const int32_t* index = nullptr;
+};
+
+enum class Activation : int32_t {
+  identity, tanh, sigmoid, hard_sigmoid, hard_sigmoid_6, relu, softplus
+};
+enum class Binary : int32_t { add, multiply };
+enum class Pool : int32_t { mean, max, sum };
+enum class Normaliser : int32_t { softmax, none };
+
+// `size` inputs of a product, taken from the rows of x in the order k = 0 ... size-1.
+struct Segment {
+  ConstRows x;
+  int64_t size = 0;
+};
+
+// out[r] = activation(init[r] + W [x1; x2; ...][r]), one fma per k in order.
+// weight: [panels][depth][32], depth = sum of the segments' sizes; out rows: panels * 32 floats.
+// init: the accumulators' start (a repeated bias, rows of a table, earlier partial sums; it may be
+// `out` itself); no data means zeros.
+struct Linear {
+  const float* weight = nullptr;
+  const Segment* segments = nullptr;
+  int64_t segment_count = 0;
+  int64_t depth = 0;
+  ConstRows init;
+  Rows out;
+  int64_t rows = 0;
+  int64_t panels = 0;
+  Activation activation = Activation::identity;
+};
+
+// out[r][i] = x[r][i] * scale for i < size; writes exactly `size` floats of each row.
+struct Copy {
+  ConstRows x;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+  float scale = 1.0F;
+};
+
+// One operand of an element-wise operation: a scalar operand has one float a row.
+struct Operand {
+  ConstRows x;
+  bool scalar = false;
+};
+
+struct BinaryMap {
+  Binary kind = Binary::add;
+  Operand a, b;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+};
+
+// out = fma(gate, a, (1 - gate) * b)
+struct Interpolate {
+  Operand gate, a, b;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+};
+
+struct Map {
+  Activation activation = Activation::identity;
+  ConstRows x;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+};
+
+struct Softmax {
+  ConstRows x;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+};
+
+// out[0 ... size-1] over rows 0 ... count-1 of x, added in that order; mean divides the sum.
+struct PoolRows {
+  Pool kind = Pool::mean;
+  ConstRows x;
+  int64_t count = 0;
+  int64_t size = 0;
+  float* out = nullptr;
+};
+
+// gates[r]: four blocks of padded(size) floats, i f g o before their activations.
+// c' = fma(f, c, i * g), h' = o * activation(c'). No data in c means zeros. c_next may be c.
+struct LstmGates {
+  ConstRows gates;
+  ConstRows c;
+  Rows c_next;
+  Rows h_next;
+  int64_t rows = 0;
+  int64_t size = 0;
+  Activation activation = Activation::tanh;
+  Activation gate_activation = Activation::sigmoid;
+};
+
+// gates[r]: two blocks of padded(size) floats, r z before their activations; candidate[r]: n's.
+// Reset after: n = activation(fma(r, hidden, candidate)) with hidden = W_hn h + b_hn.
+// Reset before (no data in hidden): n = activation(candidate), its recurrent part added already.
+// h' = fma(z, h, (1 - z) * n). No data in h means zeros.
+struct GruGates {
+  ConstRows gates;
+  ConstRows candidate;
+  ConstRows hidden;
+  ConstRows h;
+  Rows h_next;
+  int64_t rows = 0;
+  int64_t size = 0;
+  Activation activation = Activation::tanh;
+  Activation gate_activation = Activation::sigmoid;
+};
+
+// out = gate_activation(r) * h, what a reset gate before the product leaves of the state.
+// gates[r] starts at the block of r.
+struct GruReset {
+  ConstRows gates;
+  ConstRows h;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+  Activation gate_activation = Activation::sigmoid;
+};
+
+// Attention of one query over `count` >= 1 memory rows, in one pass:
+//   dot      (query, no v):   e_j = scale * (query . key_j), 32 lanes
+//   additive (query and v):   e_j = scale * (v . activation(query + key_j)), 32 lanes
+//   given    (no query):      e_j = scale * scores[j][0]
+// weights = softmax(e) or e itself; context = sum_j weights_j value_j, one fma per j in order.
+// `weights` (count floats) is always written.
+struct Attention {
+  const float* query = nullptr;
+  ConstRows keys;
+  const float* v = nullptr;
+  ConstRows scores;
+  ConstRows values;
+  int64_t count = 0;
+  int64_t key_size = 0;
+  int64_t value_size = 0;
+  float scale = 1.0F;
+  Activation activation = Activation::tanh;
+  Normaliser normaliser = Normaliser::softmax;
+  float* weights = nullptr;
+  float* context = nullptr;
+};
+
+// The maximum of x[0 ... size-1] and the sum of exp(x - maximum) over 32 lanes. A NaN anywhere
+// makes the sum NaN.
+struct Normaliser32 {
+  float maximum;
+  float sum;
+};
+
+// One candidate of a row: larger values first, ties to the lower id.
+struct Candidate {
+  float value;
+  int32_t id;
+};
+
+struct Kernels {
+  const char* isa;
+  void (*linear)(const Linear&) noexcept;
+  void (*copy)(const Copy&) noexcept;
+  void (*binary)(const BinaryMap&) noexcept;
+  void (*interpolate)(const Interpolate&) noexcept;
+  void (*map)(const Map&) noexcept;
+  void (*softmax)(const Softmax&) noexcept;
+  void (*pool)(const PoolRows&) noexcept;
+  void (*lstm_gates)(const LstmGates&) noexcept;
+  void (*gru_gates)(const GruGates&) noexcept;
+  void (*gru_reset)(const GruReset&) noexcept;
+  void (*attention)(const Attention&) noexcept;
+  Normaliser32 (*normaliser)(const float* x, int64_t size) noexcept;
+  // The best `count` <= size of x, best first; NaN is never chosen before a number.
+  void (*top_k)(const float* x, int64_t size, int64_t count, Candidate* best) noexcept;
+};
+
+extern const Kernels kPortable;
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+
+}  // namespace s2s

@@ -1,0 +1,122 @@
+// exp and what is made of it: fma, multiply, add, divide and exponent arithmetic only, so that
+// every instruction set gives the same bits. NaN gives NaN everywhere. The bounds are measured
+// against double precision, over every float (exp, log1p) or every fifth (the others) of the range.
+
+inline constexpr float kInfinity = __builtin_inff();
+inline constexpr float kLog2E = 1.44269504F;
+inline constexpr float kLn2High = 0x1.62e43p-1F;          // ln 2 rounded to float
+inline constexpr float kLn2Low = -1.9046542e-09F;         // ln 2 - kLn2High
+inline constexpr float kRound = 12582912.0F;              // 1.5 * 2^23: adding it rounds to integer
+inline constexpr float kExpLow = -87.3365402F;            // the last float with exp(x) >= 2^-126
+inline constexpr float kExpEnd = 0x1.62e43p+6F;           // the first float whose exp overflows
+
+// Minimax on |r| <= ln(2) / 2: exp(r) = 1 + r + r^2 (kE2 + kE3 r + ... + kE6 r^4).
+inline constexpr float kE2 = 0.5F;
+inline constexpr float kE3 = 0.16666543F;
+inline constexpr float kE4 = 0.04166628F;
+inline constexpr float kE5 = 0.008366584F;
+inline constexpr float kE6 = 0.0013946451F;
+
+// n = round(x / ln 2), r = x - n ln 2, exp(x) = 2^n exp(r). At most 0.93 ulp; results below
+// 2^-126 (x < -87.33654) are flushed to 0, above the range is +inf.
+[[gnu::always_inline]] inline V exp(V x) noexcept {
+  const V shifted = fma(x, set(kLog2E), set(kRound));
+  const V n = sub(shifted, set(kRound));
+  const V r = fma(n, set(-kLn2Low), fma(n, set(-kLn2High), x));
+  V p = fma(set(kE6), r, set(kE5));
+  p = fma(p, r, set(kE4));
+  p = fma(p, r, set(kE3));
+  p = fma(p, r, set(kE2));
+  p = fma(p, r, set(1.0F));
+  p = fma(p, r, set(1.0F));
+  p = add_exponent(p, shifted);
+  // x + inf: +inf above the range, NaN for NaN, which is neither less nor greater.
+  p = select(less(x, set(kExpEnd)), p, add(x, set(kInfinity)));
+  return select(less(x, set(kExpLow)), zero(), p);
+}
+
+// With a = |x|, n = round(2a / ln 2) and r = a - n ln(2) / 2:
+// z = (exp(2a) - 1) / 2 = 2^n (exp(2r) - 1) / 2 + (2^n - 1) / 2, tanh = z / (z + 1).
+// At most 2.5 ulp everywhere, also near 0; exactly 1 from about 9.1 on (z + 1 rounds to z).
+[[gnu::always_inline]] inline V tanh(V x) noexcept {
+  const V a = min(set(10.0F), abs(x));  // NaN stays
+  const V shifted = fma(a, set(2.0F * kLog2E), set(kRound));
+  const V n = sub(shifted, set(kRound));
+  const V r = fma(n, set(-0.5F * kLn2Low), fma(n, set(-0.5F * kLn2High), a));
+  V q = fma(set(32.0F * kE6), r, set(16.0F * kE5));
+  q = fma(q, r, set(8.0F * kE4));
+  q = fma(q, r, set(4.0F * kE3));
+  q = fma(q, r, set(2.0F * kE2));
+  const V half = fma(mul(r, r), q, r);  // (exp(2r) - 1) / 2
+  const V power = add_exponent(set(1.0F), shifted);
+  const V z = fma(power, half, fma(power, set(0.5F), set(-0.5F)));
+  return with_sign(div(z, add(z, set(1.0F))), x);
+}
+
+// 1 / (1 + exp(-x)): for large negative x the exponential dominates and nothing cancels; 0 where
+// exp(-x) overflows. At most 2.5 ulp down to -87.3.
+[[gnu::always_inline]] inline V sigmoid(V x) noexcept {
+  return div(set(1.0F), add(set(1.0F), exp(negate(x))));
+}
+
+// log(1 + y) for 0 <= y <= 1 through s = y / (2 + y): 2 atanh(s) = 2s + s^3 (minimax in s^2).
+// At most 2 ulp.
+[[gnu::always_inline]] inline V log1p(V y) noexcept {
+  const V s = div(y, add(y, set(2.0F)));
+  const V square = mul(s, s);
+  V p = fma(set(0.2802514F), square, set(0.27999014F));
+  p = fma(p, square, set(0.40021706F));
+  p = fma(p, square, set(0.6666641F));
+  return fma(mul(s, square), p, add(s, s));
+}
+
+// max(x, 0) + log(1 + exp(-|x|)), at most 2.8 ulp down to -87.3.
+[[gnu::always_inline]] inline V softplus(V x) noexcept {
+  return add(max(set(0.0F), x), log1p(exp(negate(abs(x)))));  // max gives x where x is NaN
+}
+
+// min and max return their second operand where it is NaN.
+[[gnu::always_inline]] inline V clip_to_unit(V x) noexcept {
+  return min(set(1.0F), max(set(0.0F), x));
+}
+
+// One activation, known at compile time.
+template <Activation kind>
+struct Fixed {
+  [[gnu::always_inline]] V operator()(V x) const noexcept {
+    if constexpr (kind == Activation::tanh) return tanh(x);
+    if constexpr (kind == Activation::sigmoid) return sigmoid(x);
+    if constexpr (kind == Activation::hard_sigmoid) {
+      return clip_to_unit(fma(x, set(0.2F), set(0.5F)));
+    }
+    if constexpr (kind == Activation::hard_sigmoid_6) {  // within 2^-24 of the division by 6
+      return clip_to_unit(fma(x, set(1.0F / 6.0F), set(0.5F)));
+    }
+    if constexpr (kind == Activation::relu) return max(set(0.0F), x);
+    if constexpr (kind == Activation::softplus) return softplus(x);
+    return x;
+  }
+};
+
+// Calls body(Fixed<kind>{}): the choice is made once, outside of the body's loops.
+template <class Body>
+[[gnu::always_inline]] inline void with_activation(Activation kind, Body body) noexcept {
+  switch (kind) {
+    case Activation::identity: return body(Fixed<Activation::identity>{});
+    case Activation::tanh: return body(Fixed<Activation::tanh>{});
+    case Activation::sigmoid: return body(Fixed<Activation::sigmoid>{});
+    case Activation::hard_sigmoid: return body(Fixed<Activation::hard_sigmoid>{});
+    case Activation::hard_sigmoid_6: return body(Fixed<Activation::hard_sigmoid_6>{});
+    case Activation::relu: return body(Fixed<Activation::relu>{});
+    case Activation::softplus: return body(Fixed<Activation::softplus>{});
+  }
+}
+
+// Any activation, chosen at each register: for pairs too rare to have their own loop.
+struct Chosen {
+  Activation kind;
+  [[gnu::noinline]] V operator()(V x) const noexcept {
+    with_activation(kind, [&x](auto activation) noexcept { x = activation(x); });
+    return x;
+  }
+};

@@ -1,0 +1,15 @@
+// The kernel source of every instruction set: included inside an anonymous namespace, after a
+// vector header, so that no two levels share a symbol.
+#include "lanes.inl"
+#include "math.inl"
+#include "linear.inl"
+#include "elementwise.inl"
+#include "reduce.inl"
+#include "top_k.inl"
+#include "cells.inl"
+#include "attention.inl"
+
+constexpr Kernels make_table(const char* isa) {
+  return {isa,  linear,     copy,      binary,    interpolate, map,        softmax,
+          pool, lstm_gates, gru_gates, gru_reset, attention,   normaliser, top_k};
+}

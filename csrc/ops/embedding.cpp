@@ -1,0 +1,83 @@
+#include <cstring>
+
+#include "ops/makers.h"
+
+namespace s2s {
+namespace {
+
+// Rows of the table picked by ids. The table keeps a zero row in front, for the id -1.
+class Embedding : public Op {
+ public:
+  Embedding(const EmbeddingSource& source, bool positions, SlotId out)
+      : table_(static_cast<std::size_t>((source.vocabulary + 1) * padded(source.size)) *
+               sizeof(float)),
+        ids_(source.ids),
+        out_(out),
+        size_(source.size),
+        scale_(source.scale),
+        positions_(positions) {
+    for (int64_t row = 0; row < source.vocabulary; ++row)
+      std::memcpy(table_.floats() + (row + 1) * padded(size_), source.weight + row * size_,
+                  static_cast<std::size_t>(size_) * sizeof(float));
+  }
+
+  void run(const Context& context) const noexcept override {
+    const int64_t stride = padded(size_);
+    context.kernels.copy({.x = {table_.floats() + stride, stride, context.ids(ids_)},
+                          .out = {context.floats(out_), stride, nullptr},
+                          .rows = positions_ ? context.frame.positions : context.frame.items,
+                          .size = size_,
+                          .scale = scale_});
+  }
+
+ private:
+  Memory table_;
+  SlotId ids_, out_;
+  int64_t size_;
+  float scale_;
+  bool positions_;
+};
+
+// A vector that is the same for every item; the plan keeps its floats.
+class Constant : public Op {
+ public:
+  explicit Constant(int64_t size) : value(static_cast<std::size_t>(padded(size)) * sizeof(float)) {}
+  void run(const Context&) const noexcept override {}
+  Memory value;
+};
+
+}  // namespace
+
+Made make_embedding(Call& call) {
+  call.only({"x", "weight"}, {"scale"});
+  const auto found = call.inputs.find("x");
+  const bool positions = found != call.inputs.end() && found->second.size() == 1 &&
+                         found->second.front().type.kind == Kind::ids;
+  const Value& x = call.input("x", positions ? Kind::ids : Kind::id);
+  const Tensor& weight = call.weight("weight", {-1, -1});
+  if (weight.shape[0] < x.type.size)
+    call.fail("weight has " + std::to_string(weight.shape[0]) + " rows, fewer than the " +
+              std::to_string(x.type.size) + " ids of x");
+  Value out = call.output({positions ? Kind::sequence : Kind::vector, weight.shape[1]});
+  out.embedding = {weight.data, weight.shape[0], weight.shape[1],
+                   static_cast<float>(call.number("scale")), x.slot};
+  call.reads.push_back(x.slot);
+  return {std::make_unique<Embedding>(out.embedding, positions, out.slot), {{"", out}}};
+}
+
+Made make_constant(Call& call) {
+  call.only({"value"}, {"size"});
+  const int64_t size = call.integer("size", 1, int64_t{1} << 24);
+  const float* value = call.optional_weight("value", {size});
+  auto op = std::make_unique<Constant>(size);
+  if (value != nullptr)
+    std::memcpy(op->value.bytes(), value, static_cast<std::size_t>(size) * sizeof(float));
+  Value out;
+  out.type = {Kind::vector, size};
+  out.level = Level::fixed;
+  call.layout().slots.push_back({Level::fixed, false, padded(size), op->value.floats()});
+  out.slot = static_cast<SlotId>(call.layout().slots.size()) - 1;
+  return {std::move(op), {{"", out}}};
+}
+
+}  // namespace s2s

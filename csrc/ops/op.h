@@ -1,0 +1,200 @@
+// What an operation is: checked once into an Op with packed weights and slots, then run for many
+// items. Knows kinds, spaces and the arena; never tokens as text, search or files.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/errors.h"
+#include "core/memory.h"
+#include "kernels/kernels.h"
+
+namespace s2s {
+
+enum class Kind { id, ids, vector, sequence };
+
+struct ValueType {
+  Kind kind = Kind::vector;
+  int64_t size = 0;
+  bool operator==(const ValueType&) const = default;
+};
+
+std::string to_string(const ValueType& type);
+
+// Values of a decoder step have one item per row (live hypothesis), all others one per sentence.
+// `fixed` values are the same for every item and live with the model.
+enum class Level { fixed, sentence, row };
+
+using SlotId = int32_t;
+
+// A buffer of the arena: `width` floats (or ids) for each item, or for each position of each item.
+struct Slot {
+  Level level = Level::sentence;
+  bool positions = false;
+  int64_t width = 1;
+  const float* fixed = nullptr;  // Level::fixed: the data itself
+};
+
+// An embedding that a product may fold into its weights: rows of `weight` picked by `ids`.
+struct EmbeddingSource {
+  const float* weight = nullptr;
+  int64_t vocabulary = 0;
+  int64_t size = 0;
+  float scale = 1.0F;
+  SlotId ids = -1;
+};
+
+// A value as its readers see it.
+struct Value {
+  ValueType type;
+  SlotId slot = -1;
+  Level level = Level::sentence;
+  EmbeddingSource embedding;  // weight set where the value is an embedding
+  bool is_sequence() const { return type.kind == Kind::sequence || type.kind == Kind::ids; }
+};
+
+struct Tensor {
+  std::vector<int64_t> shape;
+  const float* data = nullptr;
+};
+
+using Attribute = std::variant<bool, int64_t, double, std::string>;
+
+// How the items of one level are laid out: item i owns positions offsets[i] ... offsets[i+1]-1.
+// The maps lead from an item or a position to what it reads at the sentence level.
+struct Frame {
+  int32_t items = 0;
+  int32_t positions = 0;
+  const int32_t* offsets = nullptr;
+  const int32_t* item_of_position = nullptr;
+  const int32_t* sentence_of_item = nullptr;      // row level only
+  const int32_t* sentence_of_position = nullptr;  // row level only
+  const int32_t* sentence_position = nullptr;     // row level only
+};
+
+// What an Op runs against: one frame, the slots' addresses, one kernel table.
+struct Context {
+  const Kernels& kernels;
+  const Frame& frame;
+  const Frame& sentences;
+  float* const* slots;
+
+  float* floats(SlotId slot) const noexcept { return slots[slot]; }
+  int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(slots[slot]); }
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+  virtual void run(const Context& context) const noexcept = 0;
+  // Told once, by the plan: nobody reads this output, it need not be written.
+  virtual void unread(SlotId) noexcept {}
+};
+
+// How an operand is read by an operation that works on items or on positions.
+class Reader {
+ public:
+  Reader() = default;
+  Reader(const Value& value, Level level, bool positions);
+  ConstRows rows(const Context& context) const noexcept;
+  SlotId slot() const noexcept { return slot_; }
+  int64_t size() const noexcept { return size_; }
+
+ private:
+  enum class Via { direct, item, sentence_of_item, sentence_of_position, sentence_position };
+  SlotId slot_ = -1;
+  int64_t stride_ = 0;
+  int64_t size_ = 0;
+  Via via_ = Via::direct;
+};
+
+// A sequence operand read item by item: where the positions of an item begin, and how many.
+class SequenceReader {
+ public:
+  SequenceReader() = default;
+  SequenceReader(const Value& value, Level level);
+  struct Span {
+    ConstRows rows;
+    int32_t first;
+    int32_t count;
+  };
+  Span of(const Context& context, int32_t item) const noexcept;
+
+ private:
+  SlotId slot_ = -1;
+  int64_t stride_ = 0;
+  bool of_sentence_ = false;  // read by rows, kept by sentences
+};
+
+// The slots of a plan. `row_maps`: some operation of the row level works on positions.
+struct Layout {
+  std::vector<Slot> slots;
+  bool row_maps = false;
+  SlotId add(Level level, bool positions, int64_t width) {
+    slots.push_back({level, positions, width, nullptr});
+    return static_cast<SlotId>(slots.size()) - 1;
+  }
+};
+
+// One use of an operation: what its maker checks and takes apart.
+class Call {
+ public:
+  Call(std::string where, Layout& layout) : where_(std::move(where)), layout_(layout) {}
+
+  std::map<std::string, std::vector<Value>> inputs;
+  std::map<std::string, Tensor> weights;
+  std::map<std::string, Attribute> attributes;
+  Level level = Level::fixed;  // the highest of the inputs' levels
+
+  [[noreturn]] void fail(const std::string& what) const;
+  [[noreturn]] void not_built(const std::string& what) const;
+  bool has(const std::string& role) const { return inputs.contains(role) || weights.contains(role); }
+  // The one value of a role, of one of the kinds.
+  const Value& input(const std::string& role, Kind kind) const;
+  const Value& features_input(const std::string& role) const;  // vector or sequence
+  // The values of a role that join along features, each a vector or a sequence.
+  const std::vector<Value>& joined(const std::string& role) const;
+  const Tensor& weight(const std::string& role, std::initializer_list<int64_t> shape) const;
+  const float* optional_weight(const std::string& role, std::initializer_list<int64_t> shape) const;
+  double number(const std::string& name) const;
+  int64_t integer(const std::string& name, int64_t low, int64_t high) const;
+  bool flag(const std::string& name) const;
+  const std::string& word(const std::string& name) const;
+  Activation activation(const std::string& name) const;
+  // Refuses roles and attributes beyond these; every attribute listed must be there.
+  void only(std::initializer_list<const char*> roles, std::initializer_list<const char*> names) const;
+
+  // A new value of this operation; level fixed becomes sentence unless the op says otherwise.
+  Value output(ValueType type);
+  SlotId scratch(bool positions, int64_t width);
+  Level run_level() const { return level == Level::fixed ? Level::sentence : level; }
+  // How this operation reads an operand; what nobody reads is not computed.
+  Reader read(const Value& value, bool positions);
+  SequenceReader read_sequence(const Value& value);
+  std::vector<SlotId> reads;
+  Layout& layout() { return layout_; }
+
+ private:
+  std::string where_;
+  Layout& layout_;
+};
+
+// What a maker returns: the operation to run (none where nothing is left to do) and its outputs by
+// role; a single output has the role "".
+struct Made {
+  std::unique_ptr<Op> op;
+  std::vector<std::pair<std::string, Value>> outputs;
+};
+
+bool any_sequence(const std::vector<Value>& values);
+int64_t joined_size(const std::vector<Value>& values);
+
+// Checks a use of the operation `name` against its shape rule and makes it ready to run.
+// Throws Error(model_format) naming the node, the shapes and the rule.
+Made make_op(const std::string& name, Call& call);
+
+}  // namespace s2s

@@ -1,0 +1,128 @@
+#include "ops/product.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/isa.h"
+
+namespace s2s {
+namespace {
+
+// Tables above this many floats cost more memory than their product costs time.
+constexpr int64_t kFoldLimit = int64_t{1} << 20;
+
+// An embedding at the front that this operation reads as it stands: ids of its own items or
+// positions, few enough of them.
+bool folds(const Value& first, Level level, bool positions, int64_t width) {
+  return first.embedding.weight != nullptr && first.level == level &&
+         first.is_sequence() == positions && first.embedding.vocabulary * width <= kFoldLimit;
+}
+
+}  // namespace
+
+std::vector<float> padded_blocks(const float* first, const float* second, int64_t block_size,
+                                 int64_t blocks) {
+  std::vector<float> out(static_cast<std::size_t>(blocks * padded(block_size)), 0.0F);
+  for (int64_t b = 0; b < blocks; ++b) {
+    float* block = out.data() + b * padded(block_size);
+    for (int64_t i = 0; i < block_size; ++i) {
+      const int64_t from = b * block_size + i;
+      block[i] = (first != nullptr ? first[from] : 0.0F) + (second != nullptr ? second[from] : 0.0F);
+    }
+  }
+  return out;
+}
+
+Join::Join(Call& call, const std::vector<Value>& values, bool positions, bool folded) {
+  for (std::size_t n = folded ? 1 : 0; n < values.size(); ++n)
+    readers_.push_back(call.read(values[n], positions));
+}
+
+int64_t Join::fill(const Context& context, Segment* segments) const noexcept {
+  int64_t count = 0;
+  for (const Reader& reader : readers_) segments[count++] = {reader.rows(context), reader.size()};
+  return count;
+}
+
+Product::Product(const Matrix& m)
+    : depth_(m.used), panels_(m.blocks * padded(m.block_size) / kLanes) {
+  const int64_t block_panels = padded(m.block_size) / kLanes;
+  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * sizeof(float));
+  for (int64_t panel = 0; panel < panels_; ++panel) {
+    float* to = weight_.floats() + panel * depth_ * kLanes;
+    const int64_t block = panel / block_panels;
+    const int64_t begin = panel % block_panels * kLanes;
+    const int64_t end = std::min(begin + kLanes, m.block_size);
+    for (int64_t i = begin; i < end; ++i) {
+      const float* row = m.weight + (block * m.block_size + i) * m.depth + m.first;
+      for (int64_t k = 0; k < depth_; ++k) to[k * kLanes + i - begin] = row[k];
+    }
+  }
+}
+
+void Product::run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows,
+                  ConstRows init, Rows out, Activation activation) const noexcept {
+  kernels.linear({.weight = weight_.floats(),
+                  .segments = segments.data(),
+                  .segment_count = static_cast<int64_t>(segments.size()),
+                  .depth = depth_,
+                  .init = init,
+                  .out = out,
+                  .rows = rows,
+                  .panels = panels_,
+                  .activation = activation});
+}
+
+InputProduct::InputProduct(std::span<const float> padded_bias)
+    : start_(padded_bias.size_bytes()), width_(static_cast<int64_t>(padded_bias.size())) {
+  std::memcpy(start_.bytes(), padded_bias.data(), padded_bias.size_bytes());
+}
+
+InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix& whole,
+                           std::span<const float> padded_bias)
+    : InputProduct(padded_bias) {
+  positions_ = any_sequence(x);
+  const EmbeddingSource& embedding = x.front().embedding;
+  const bool folded = folds(x.front(), call.run_level(), positions_, width_);
+  Matrix rest = whole;
+  rest.used = whole.depth;
+  if (folded) {
+    rest.first = x.front().type.size;
+    rest.used = whole.depth - rest.first;
+    call.reads.push_back(embedding.ids);
+    fold(embedding, whole, padded_bias);
+  }
+  join_ = Join(call, x, positions_, folded);
+  product_ = Product(rest);
+}
+
+void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
+                        std::span<const float> bias) {
+  const Kernels& kernels = kernels_for(available_isas().back());
+  const int64_t size = embedding.size;
+  Matrix front = whole;
+  front.used = size;
+  const Product product(front);
+  std::vector<float> scaled(static_cast<std::size_t>(size * embedding.vocabulary));
+  for (std::size_t n = 0; n < scaled.size(); ++n) scaled[n] = embedding.weight[n] * embedding.scale;
+  Memory table(static_cast<std::size_t>((embedding.vocabulary + 1) * width_) * sizeof(float));
+  std::memcpy(table.bytes(), bias.data(), bias.size_bytes());
+  const Segment segment = {{scaled.data(), size, nullptr}, size};
+  product.run(kernels, {&segment, 1}, embedding.vocabulary, bias_rows(),
+              {table.floats() + width_, width_, nullptr}, Activation::identity);
+  start_ = std::move(table);
+  table_ids_ = embedding.ids;
+}
+
+void InputProduct::run(const Context& context, Rows out, Activation activation) const noexcept {
+  Segment segments[kMaxSegments];
+  const int64_t count = join_.fill(context, segments);
+  const int64_t rows = positions_ ? context.frame.positions : context.frame.items;
+  const ConstRows init = table_ids_ < 0 ? bias_rows()
+                                        : ConstRows{start_.floats() + width_, width_,
+                                                    context.ids(table_ids_)};
+  product_.run(context.kernels, {segments, static_cast<std::size_t>(count)}, rows, init, out,
+               activation);
+}
+
+}  // namespace s2s

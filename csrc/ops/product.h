@@ -1,0 +1,81 @@
+// Packed weights and the joined inputs they multiply: what `linear` and the recurrent operations
+// share. Panels of 32 outputs; the gates of a cell are blocks, each padded to whole panels.
+#pragma once
+
+#include <span>
+
+#include "ops/op.h"
+
+namespace s2s {
+
+inline constexpr int64_t kMaxSegments = 64;
+
+// The inputs of a product in order. An embedding at the front may have moved into the weights.
+class Join {
+ public:
+  Join() = default;
+  // Reads `values` on items or positions; leaves out the first one where it is `folded`.
+  Join(Call& call, const std::vector<Value>& values, bool positions, bool folded);
+  int64_t fill(const Context& context, Segment* segments) const noexcept;
+
+ private:
+  std::vector<Reader> readers_;
+};
+
+// `blocks` row blocks of `block_size` outputs of a row-major matrix with `depth` columns, of which
+// columns first ... first+used-1 are multiplied.
+struct Matrix {
+  const float* weight = nullptr;
+  int64_t depth = 0;
+  int64_t block_size = 0;
+  int64_t blocks = 1;
+  int64_t first = 0;
+  int64_t used = 0;
+};
+
+class Product {
+ public:
+  Product() = default;
+  explicit Product(const Matrix& matrix);
+
+  int64_t width() const { return panels_ * kLanes; }
+  // out[r] = activation(init[r] + W [segments][r])
+  void run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows,
+           ConstRows init, Rows out, Activation activation) const noexcept;
+
+ private:
+  Memory weight_;
+  int64_t depth_ = 0;
+  int64_t panels_ = 0;
+};
+
+// act(b + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of a small
+// vocabulary, b + W1 x1 is a table made at load, by the same additions in the same order: the same
+// bits with one row read instead of a product.
+class InputProduct {
+ public:
+  InputProduct() = default;
+  InputProduct(Call& call, const std::vector<Value>& x, const Matrix& matrix,
+               std::span<const float> padded_bias);
+  // The product without inputs: the bias alone.
+  explicit InputProduct(std::span<const float> padded_bias);
+  int64_t width() const { return width_; }
+  void run(const Context& context, Rows out, Activation activation) const noexcept;
+  ConstRows bias_rows() const noexcept { return {start_.floats(), 0, nullptr}; }
+
+ private:
+  void fold(const EmbeddingSource& embedding, const Matrix& matrix, std::span<const float> bias);
+
+  Join join_;
+  Product product_;
+  Memory start_;            // the bias, or the table: row -1 (no token) first
+  int64_t width_ = 0;
+  SlotId table_ids_ = -1;   // ids that pick rows of the table; -1: `start_` is one bias row
+  bool positions_ = false;
+};
+
+// Biases laid out as padded blocks; null parts are zeros.
+std::vector<float> padded_blocks(const float* first, const float* second, int64_t block_size,
+                                 int64_t blocks);
+
+}  // namespace s2s

@@ -1,0 +1,64 @@
+#include "search/history.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+namespace s2s {
+
+void History::clear(bool alignment) {
+  links_.clear();
+  weights_.clear();
+  begins_.assign(1, 0);
+  step_row_ = 0;
+  next_row_ = 0;
+  alignment_ = alignment;
+}
+
+void History::begin_step(const StepModel& model, int32_t rows) {
+  step_row_ = next_row_;
+  next_row_ += rows;
+  if (!alignment_) return;
+  for (int32_t row = 0; row < rows; ++row) {
+    const std::span<const float> weights = model.alignment(row);
+    weights_.insert(weights_.end(), weights.begin(), weights.end());
+    begins_.push_back(static_cast<int64_t>(weights_.size()));
+  }
+}
+
+int32_t History::add(int32_t parent, int32_t row, Candidate token) {
+  links_.push_back({token.id, parent, token.value, step_row_ + row});
+  return static_cast<int32_t>(links_.size()) - 1;
+}
+
+void History::read(int32_t link, int32_t length, FinishReason reason,
+                   Hypothesis& hypothesis) const {
+  const int32_t id_count = length - (reason == FinishReason::eos && length > 0 ? 1 : 0);
+  hypothesis.ids.resize(static_cast<size_t>(id_count));
+  hypothesis.token_log_probs.resize(static_cast<size_t>(length));
+  hypothesis.reason = reason;
+  int32_t at = link;
+  for (int32_t i = length - 1; i >= 0; --i) {
+    const Link& token = links_[at];
+    if (i < id_count) hypothesis.ids[i] = token.token;
+    hypothesis.token_log_probs[i] = token.log_prob;
+    at = token.parent;
+  }
+  read_alignment(link, length, hypothesis.alignment);
+}
+
+void History::read_alignment(int32_t link, int32_t length, std::vector<float>& alignment) const {
+  alignment.clear();
+  if (!alignment_ || length == 0) return;
+  // every row of a sentence has the same number of source positions
+  const int32_t last = links_[link].row;
+  const int64_t positions = begins_[last + 1] - begins_[last];
+  alignment.resize(static_cast<size_t>(length * positions));
+  for (int32_t i = length - 1; i >= 0; --i) {
+    const Link& token = links_[link];
+    std::copy_n(weights_.data() + begins_[token.row], positions, alignment.data() + i * positions);
+    link = token.parent;
+  }
+}
+
+}  // namespace s2s

@@ -1,0 +1,46 @@
+// What a search remembers of its steps: back-pointers and alignments, and the way back along them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "search/results.h"
+#include "search/step_model.h"
+
+namespace s2s {
+
+class History {
+ public:
+  void clear(bool alignment);
+
+  // Once after each step of the model, before its links are added: keeps the step's alignments.
+  void begin_step(const StepModel& model, int32_t rows);
+
+  // Continues the hypothesis that ends in link `parent` (-1: an empty one) by a token that `row`
+  // of the last step scored. Gives the new link.
+  int32_t add(int32_t parent, int32_t row, Candidate token);
+
+  // Writes the `length` tokens that end in `link`; the last id of an eos hypothesis is left out.
+  void read(int32_t link, int32_t length, FinishReason reason, Hypothesis& hypothesis) const;
+
+ private:
+  // `row` counts over all steps.
+  struct Link {
+    int32_t token;
+    int32_t parent;
+    float log_prob;
+    int32_t row;
+  };
+
+  void read_alignment(int32_t link, int32_t length, std::vector<float>& alignment) const;
+
+  std::vector<Link> links_;
+  std::vector<float> weights_;     // the alignments of all rows of all steps, one after another
+  std::vector<int64_t> begins_;    // [rows of all steps + 1], where each begins in weights_
+  int32_t step_row_ = 0;           // the first row of the last step
+  int32_t next_row_ = 0;
+  bool alignment_ = false;
+};
+
+}  // namespace s2s

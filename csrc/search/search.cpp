@@ -1,0 +1,240 @@
+#include "search/search.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+namespace s2s {
+namespace {
+
+constexpr double kImpossible = -std::numeric_limits<double>::infinity();
+
+// The one place for a length penalty; `length` counts generated ids and the end token.
+double score_of(double log_prob, int32_t /*length*/) noexcept { return log_prob; }
+
+// The highest score that a live hypothesis of `length` ids can still reach: log-probabilities
+// only fall.
+double reachable(double log_prob, int32_t length) noexcept { return score_of(log_prob, length); }
+
+bool ends(const SearchOptions& options, int32_t token) noexcept {
+  return std::find(options.end.begin(), options.end.end(), token) != options.end.end();
+}
+
+}  // namespace
+
+void Search::run(StepModel& model, const SearchOptions& options,
+                 std::span<const int32_t> max_lengths, SearchResults& results) {
+  const int32_t sentences = static_cast<int32_t>(max_lengths.size());
+  begin(options, sentences, options.num_hypotheses, results);
+  const int64_t vocabulary = model.vocabulary();
+  beam_ = options.beam_size;
+  // With K live rows at most `ends` * K continuations end, so K others are always among these.
+  const int64_t width = beam_ == 1 ? 1 : (1 + static_cast<int64_t>(options.end.size())) * beam_;
+  width_ = static_cast<int32_t>(std::min<int64_t>(width, std::numeric_limits<int32_t>::max()));
+  const int32_t count = static_cast<int32_t>(std::min<int64_t>(width_, vocabulary));
+
+  for (int32_t s = 0; s < sentences; ++s) start(options, s);
+  next_rows();
+  while (!rows_.step.empty()) {
+    step(model, count, {});
+    const int32_t row_count = static_cast<int32_t>(rows_.step.size());
+    for (int32_t first = 0, last = 0; first < row_count; first = last) {
+      const int32_t sentence = rows_.step[first].sentence;
+      while (last < row_count && rows_.step[last].sentence == sentence) ++last;
+      advance(options, first, last, max_lengths[sentence]);
+    }
+    next_rows();
+  }
+  write(results);
+}
+
+void Search::score(StepModel& model, const SearchOptions& options,
+                   std::span<const std::span<const int32_t>> targets, SearchResults& results) {
+  const int32_t sentences = static_cast<int32_t>(targets.size());
+  begin(options, sentences, 1, results);
+  const bool has_end = !options.end.empty();
+  const FinishReason reason = has_end ? FinishReason::eos : FinishReason::length;
+  const auto length_of = [&](int32_t s) { return targets[s].size() + (has_end ? 1 : 0); };
+
+  for (int32_t s = 0; s < sentences; ++s) {
+    if (length_of(s) > 0) {
+      start(options, s);
+    } else {
+      insert(s, {0.0, score_of(0.0, 0), -1, 0, reason});
+    }
+  }
+  next_rows();
+  for (size_t i = 0; !rows_.step.empty(); ++i) {
+    wanted_.clear();
+    for (const StepRow& row : rows_.step) {
+      const std::span<const int32_t> target = targets[row.sentence];
+      wanted_.push_back(i < target.size() ? target[i] : options.end[0]);
+    }
+    step(model, 0, wanted_);
+    for (int32_t row = 0; row < static_cast<int32_t>(rows_.step.size()); ++row) {
+      const Candidate token = {scores_.wanted_log_probs[row], wanted_[row]};
+      const Choice choice = {rows_.live[row].log_prob + token.value, row, token};
+      if (i + 1 < length_of(rows_.step[row].sentence)) {
+        live_on(choice);
+      } else {
+        finish(choice, reason);
+      }
+    }
+    next_rows();
+  }
+  write(results);
+}
+
+void Search::begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses,
+                   SearchResults& results) {
+  results.reset(sentences, hypotheses);
+  hypotheses_ = hypotheses;
+  history_.clear(options.alignment);
+  next_.step.clear();
+  next_.live.clear();
+  finished_.resize(static_cast<size_t>(sentences) * static_cast<size_t>(hypotheses));
+  finished_counts_.assign(static_cast<size_t>(sentences), 0);
+}
+
+void Search::start(const SearchOptions& options, int32_t sentence) {
+  next_.step.push_back({options.start, -1, sentence, 0});
+  next_.live.push_back({0.0, -1});
+}
+
+void Search::step(StepModel& model, int32_t count, std::span<const int32_t> wanted) {
+  scores_.count = count;
+  scores_.wanted = wanted;
+  scores_.candidates.resize(rows_.step.size() * static_cast<size_t>(count));
+  scores_.wanted_log_probs.resize(wanted.size());
+  model.step(rows_.step, scores_);
+  history_.begin_step(model, static_cast<int32_t>(rows_.step.size()));
+}
+
+// Both lists always have the same capacity, so it does not matter which of them a later search
+// begins with.
+void Search::next_rows() {
+  std::swap(rows_, next_);
+  next_.step.clear();
+  next_.live.clear();
+  next_.step.reserve(rows_.step.capacity());
+  next_.live.reserve(rows_.live.capacity());
+}
+
+// Moves the sentence of rows first ... last-1 one token on.
+void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
+                     int32_t max_length) {
+  const int32_t sentence = rows_.step[first].sentence;
+  const int32_t length = rows_.step[first].step + 1;
+  const bool cut = length >= max_length;
+  const size_t begin = next_.step.size();
+
+  choose(first, last);
+  int32_t living = 0;
+  for (const Choice& choice : choices_) {
+    if (ends(options, choice.token.id)) {
+      finish(choice, FinishReason::eos);
+    } else if (living < beam_) {
+      ++living;
+      if (!cut) live_on(choice);
+    }
+  }
+  if (cut) {  // after all that ended: on equal scores those come first
+    for (const Choice& choice : choices_) {
+      if (living == 0) break;
+      if (ends(options, choice.token.id)) continue;
+      finish(choice, FinishReason::length);
+      --living;
+    }
+  } else if (living > 0 && decided(sentence, next_.live[begin], length)) {
+    next_.step.resize(begin);
+    next_.live.resize(begin);
+  }
+}
+
+// Fills choices_ with the best `width_` possible continuations of rows first ... last-1, in order.
+// Impossible ones (-inf) are left out, unless the sentence would be left with nothing: then it
+// goes on with its first row's best one.
+void Search::choose(int32_t first, int32_t last) {
+  choices_.clear();
+  const int32_t count = scores_.count;
+  double floor = kImpossible;  // width_ choices are known to be at least as good as this
+  for (int32_t row = first; row < last; ++row) {
+    const Candidate* candidates = scores_.candidates.data() + static_cast<int64_t>(row) * count;
+    const double log_prob = rows_.live[row].log_prob;
+    for (int32_t i = 0; i < count; ++i) {
+      const Choice choice = {log_prob + candidates[i].value, row, candidates[i]};
+      if (choice.log_prob < floor || choice.log_prob == kImpossible) break;  // best first
+      choices_.push_back(choice);
+    }
+    if (count == width_) floor = std::max(floor, log_prob + candidates[count - 1].value);
+  }
+  if (choices_.empty() && finished_counts_[rows_.step[first].sentence] == 0) {
+    const Candidate best = scores_.candidates[static_cast<size_t>(first) * count];
+    choices_.push_back({kImpossible, first, best});
+  }
+  const size_t width = static_cast<size_t>(width_);
+  if (choices_.size() > width) {
+    std::nth_element(choices_.begin(), choices_.begin() + width_, choices_.end(), better);
+    choices_.resize(width);
+  }
+  std::sort(choices_.begin(), choices_.end(), better);
+}
+
+bool Search::better(const Choice& a, const Choice& b) noexcept {
+  if (a.log_prob != b.log_prob) return a.log_prob > b.log_prob;
+  if (a.token.id != b.token.id) return a.token.id < b.token.id;
+  return a.row < b.row;
+}
+
+void Search::live_on(const Choice& choice) {
+  const StepRow& row = rows_.step[choice.row];
+  const int32_t link = history_.add(rows_.live[choice.row].link, choice.row, choice.token);
+  next_.step.push_back({choice.token.id, choice.row, row.sentence, row.step + 1});
+  next_.live.push_back({choice.log_prob, link});
+}
+
+void Search::finish(const Choice& choice, FinishReason reason) {
+  const StepRow& row = rows_.step[choice.row];
+  const int32_t length = row.step + 1;
+  const int32_t link = history_.add(rows_.live[choice.row].link, choice.row, choice.token);
+  const double score = score_of(choice.log_prob, length);
+  insert(row.sentence, {choice.log_prob, score, link, length, reason});
+}
+
+// Keeps the best `hypotheses_` of a sentence, best first; on equal scores the earlier one.
+void Search::insert(int32_t sentence, const Finished& finished) noexcept {
+  Finished* list = finished_.data() + static_cast<int64_t>(sentence) * hypotheses_;
+  int32_t& size = finished_counts_[sentence];
+  if (size == hypotheses_) {
+    if (list[size - 1].score >= finished.score) return;
+    --size;
+  }
+  int32_t place = size++;
+  for (; place > 0 && list[place - 1].score < finished.score; --place) {
+    list[place] = list[place - 1];
+  }
+  list[place] = finished;
+}
+
+// No live hypothesis can enter the finished ones any more; `best` is the best live one.
+bool Search::decided(int32_t sentence, const Live& best, int32_t length) const noexcept {
+  if (finished_counts_[sentence] < hypotheses_) return false;
+  const int64_t last = static_cast<int64_t>(sentence + 1) * hypotheses_ - 1;
+  return finished_[last].score >= reachable(best.log_prob, length);
+}
+
+void Search::write(SearchResults& results) const {
+  const int32_t sentences = static_cast<int32_t>(finished_counts_.size());
+  for (int32_t s = 0; s < sentences; ++s) {
+    for (int32_t i = 0; i < finished_counts_[s]; ++i) {
+      const Finished& finished = finished_[static_cast<int64_t>(s) * hypotheses_ + i];
+      Hypothesis& hypothesis = results.add(s);
+      history_.read(finished.link, finished.length, finished.reason, hypothesis);
+      hypothesis.log_prob = finished.log_prob;
+      hypothesis.score = finished.score;
+    }
+  }
+}
+
+}  // namespace s2s

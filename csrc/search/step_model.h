@@ -1,0 +1,42 @@
+// All that search may know of a model: rows go in, the best tokens of each row come out.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace s2s {
+
+// One live hypothesis of a step. Rows are grouped by sentence, sentences in ascending order.
+// `parent` is the row of the previous step that this one continues; -1 starts its sentence.
+struct StepRow {
+  int32_t token = -1;
+  int32_t parent = -1;
+  int32_t sentence = 0;
+  int32_t step = 0;
+};
+
+// What a step gives back for its rows. Search sets `count` and `wanted` and sizes both vectors
+// before the call; the step only writes their elements.
+struct StepScores {
+  int32_t count = 0;                  // candidates asked for per row, 0 ... vocabulary
+  std::span<const int32_t> wanted;    // empty, or one token per row whose log-probability to give
+  std::vector<Candidate> candidates;  // [rows, count]: log-probability and token, best first
+  std::vector<float> wanted_log_probs;  // [rows] where wanted is given
+};
+
+class StepModel {
+ public:
+  virtual ~StepModel() = default;
+  virtual int32_t vocabulary() const noexcept = 0;
+  // Computes one step. Throws Error(numerical) naming the step where a logit is NaN or infinite.
+  virtual void step(std::span<const StepRow> rows, StepScores& scores) = 0;
+  // Attention weights of a row of the last step over its sentence's positions; empty without.
+  virtual std::span<const float> alignment(int32_t row) const noexcept = 0;
+  // Positions of a sentence's source, the length of its alignments.
+  virtual int32_t source_length(int32_t sentence) const noexcept = 0;
+};
+
+}  // namespace s2s

@@ -1,0 +1,48 @@
+"""s2s_engine: the runtime for recurrent sequence-to-sequence models. `Engine.load(model)` decodes,
+`ModelBuilder` writes models; importing this imports NumPy, safetensors and the core alone."""
+
+import logging as _logging
+
+from ._version import __version__
+from .builder import ModelBuilder
+from .demo import demo_model
+from .engine import Engine, Info
+from .errors import (
+    DecodeTimeout,
+    EngineBusy,
+    EngineClosedError,
+    InputError,
+    InputTooLongError,
+    ModelFormatError,
+    NumericalError,
+    S2SError,
+    UnsupportedIsaError,
+)
+from .model import Model
+from .options import DecodeOptions
+from .results import Check, Hypothesis, Result, Score
+
+_logging.getLogger("s2s_engine").addHandler(_logging.NullHandler())
+
+__all__ = [
+    "Check",
+    "DecodeOptions",
+    "DecodeTimeout",
+    "Engine",
+    "EngineBusy",
+    "EngineClosedError",
+    "Hypothesis",
+    "Info",
+    "InputError",
+    "InputTooLongError",
+    "Model",
+    "ModelBuilder",
+    "ModelFormatError",
+    "NumericalError",
+    "Result",
+    "S2SError",
+    "Score",
+    "UnsupportedIsaError",
+    "__version__",
+    "demo_model",
+]

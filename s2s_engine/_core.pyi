@@ -1,0 +1,56 @@
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Hypothesis = tuple[
+    list[int],
+    NDArray[np.float32],
+    float,
+    float,
+    Literal["eos", "length"],
+    NDArray[np.float32] | None,
+]
+
+class Model:
+    def __init__(
+        self,
+        graphs: Mapping[str, Any],
+        tensors: Mapping[str, NDArray[np.float32]],
+        start: int,
+        end: Sequence[int],
+    ) -> None: ...
+    @property
+    def inputs(self) -> list[str]: ...
+
+class Session:
+    def __init__(self, model: Model, isa: str) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    def decode(
+        self,
+        inputs: list[Any],
+        beam_size: int,
+        num_hypotheses: int,
+        alignment: bool,
+        max_length: int,
+    ) -> list[_Hypothesis]: ...
+    def score(self, inputs: list[Any], target: Any, alignment: bool) -> _Hypothesis: ...
+    def encode(self, inputs: list[Any]) -> dict[str, NDArray[np.float32]]: ...
+    def label(self, inputs: list[Any], output: int) -> tuple[list[int], NDArray[np.float32]]: ...
+    def forced_logits(self, inputs: list[Any], target: Any) -> NDArray[np.float32]: ...
+
+def available_isas() -> list[str]: ...
+def default_isa() -> str: ...
+def decode_batch(
+    sessions: list[Session],
+    sources: list[list[Any]],
+    beam_size: int,
+    num_hypotheses: int,
+    alignment: bool,
+    max_lengths: list[int],
+    batch_size: int,
+) -> list[list[_Hypothesis]]: ...

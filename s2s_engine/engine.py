@@ -1,0 +1,433 @@
+"""`Engine`: a loaded model, from a caller's tokens to results. Knows files, vocabularies, options
+and a pool of sessions of the C++ core; never how a step is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .errors import EngineClosedError, InputError, ModelFormatError
+from .format import from_bytes_with_digest, to_bytes
+from .graph import to_json
+from .model import Model
+from .options import DEFAULTS, DecodeOptions
+from .results import Check, Hypothesis, Result, Score
+from .self_test import compare
+from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Model"
+COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
+MAX_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an engine is made of.
+
+    parameters: numbers among the weights. compute_types: the type each weight is computed in.
+    source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
+    """
+
+    isa: str
+    reference_speed: bool
+    threads: int
+    format: int
+    digest: str
+    parameters: int
+    compute_types: dict[str, str]
+    source_vocabularies: dict[str, int]
+    target_vocabulary: int | None
+    vocabularies: Mapping[str, tuple[str, ...]]
+    generation: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    workspace_bytes: int
+
+
+class Engine:
+    """Decodes with one model. Engines may be used from many threads at once, forked and pickled."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        origin: str | bytes | None = None,
+        digest: str = "",
+        compute_type: str | Mapping[str, str] = "float32",
+        threads: int = 1,
+        isa: str | None = None,
+        max_input_length: int = MAX_INPUT_LENGTH,
+    ) -> None:
+        _check_compute_type(compute_type)
+        _check_whole("threads", threads, MAX_THREADS)
+        _check_whole("max_input_length", max_input_length, 1 << 30)
+        if isa is not None and not isinstance(isa, str):
+            raise InputError(f"isa is {isa!r}, must be a name or None")
+        self._model, self._origin, self._digest = model, origin, digest
+        self._threads, self._isa = threads, isa
+        self._inputs = Inputs(model, max_input_length)
+        self._options = DecodeOptions.of(model.generation, None, {})
+        self._has_decoder = "decoder" in model.graphs
+        if "encoder" not in model.graphs:
+            raise NotImplementedError("models without an encoder are not built yet")
+        graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
+        start = -1 if model.start is None else model.start
+        self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end))
+        self._order: list[str] = self._core.inputs
+        self._closed = False
+        self._idle: list[_core.Session] = [self._new_session()]
+
+    @staticmethod
+    def load(
+        source: Source,
+        *,
+        compute_type: str | Mapping[str, str] = "float32",
+        threads: int = 1,
+        isa: str | None = None,
+        max_input_length: int = MAX_INPUT_LENGTH,
+        importer: str | None = None,
+    ) -> Engine:
+        """An engine from a model file, its bytes, or a `Model` built in memory.
+
+        threads: sentences of `decode_batch` decoded at once. isa: the instruction set, by default
+        S2S_ISA or the fastest. max_input_length: longer sources are refused.
+        Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
+        file is ever executed.
+        """
+        if importer is not None:
+            raise NotImplementedError(f"importer={importer!r}: importers are not built yet")
+        origin: str | bytes | None
+        if isinstance(source, Model):
+            model, origin, digest = source, None, ""
+        else:
+            if isinstance(source, (bytes, bytearray, memoryview)):
+                data = origin = bytes(source)
+            elif isinstance(source, (str, os.PathLike)):
+                path = Path(source)
+                if path.is_dir():
+                    raise ModelFormatError(f"{path} is a directory, not a model file")
+                data, origin = path.read_bytes(), str(path.resolve())
+            else:
+                raise InputError(
+                    f"cannot load a model from {type(source).__name__}: give a path, bytes or a "
+                    "Model"
+                )
+            try:
+                model, digest = from_bytes_with_digest(data)
+            except ModelFormatError as error:
+                if isinstance(origin, str):
+                    raise ModelFormatError(f"{source}: {error}") from None
+                raise
+        return Engine(
+            model,
+            origin=origin,
+            digest=digest,
+            compute_type=compute_type,
+            threads=threads,
+            isa=isa,
+            max_input_length=max_input_length,
+        )
+
+    # --- decoding ---
+
+    def decode(
+        self,
+        x: object = None,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        features: object = None,
+        prepared: bool = False,
+        options: DecodeOptions | None = None,
+        **keywords: Any,
+    ) -> Result:
+        """The best outputs for one source.
+
+        x: a list of strings, a list of ids or a 1-D integer array; `inputs` maps the names of
+        several inputs, `features` is the one input of floats, (positions, size) or (size,).
+        prepared: the model's source rule is not applied. Keywords are DecodeOptions' fields.
+        Raises InputError, InputTooLongError, NumericalError, EngineClosedError.
+        """
+        chosen = self._chosen(options, keywords)
+        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        session = self._session()
+        try:
+            if not self._has_decoder:
+                return self._labelled(session, read, chosen)
+            found = session.decode(
+                self._ordered(read),
+                chosen.beam_size,
+                chosen.num_hypotheses,
+                chosen.return_attention,
+                chosen.limit(self._inputs.length(read)),
+            )
+        finally:
+            self._idle.append(session)
+        return self._result(read, found)
+
+    def decode_batch(
+        self,
+        xs: Iterable[object],
+        *,
+        batch_size: int = 64,
+        threads: int | None = None,
+        show_progress: bool = False,
+        prepared: bool = False,
+        options: DecodeOptions | None = None,
+        **keywords: Any,
+    ) -> list[Result]:
+        """The results of many sources, in their order: the bits of `decode` one by one.
+
+        batch_size: the most sentences that share a step. threads: batches decoded at once, by
+        default the engine's. A source may be a mapping by input name.
+        """
+        if show_progress:
+            raise NotImplementedError("show_progress is not built yet")
+        _check_whole("batch_size", batch_size, 1 << 20)
+        if threads is not None:
+            _check_whole("threads", threads, MAX_THREADS)
+        chosen = self._chosen(options, keywords)
+        reads = []
+        for number, x in enumerate(xs):
+            try:
+                reads.append(self._inputs.encoder(x, prepared=prepared))
+            except InputError as error:
+                raise type(error)(f"source {number} of the batch: {error}") from None
+        if not reads:
+            return []
+        wanted = min(threads or self._threads, -(-len(reads) // batch_size))
+        sessions = [self._session() for _ in range(wanted)]
+        try:
+            if not self._has_decoder:
+                return [self._labelled(sessions[0], read, chosen) for read in reads]
+            found = _core.decode_batch(
+                sessions,
+                [self._ordered(read) for read in reads],
+                chosen.beam_size,
+                chosen.num_hypotheses,
+                chosen.return_attention,
+                [chosen.limit(self._inputs.length(read)) for read in reads],
+                batch_size,
+            )
+        finally:
+            self._idle.extend(sessions)
+        return [self._result(read, one) for read, one in zip(reads, found, strict=True)]
+
+    def score(
+        self,
+        x: object,
+        target: object,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        features: object = None,
+        prepared: bool = False,
+    ) -> Score:
+        """Log-probabilities of a given target (teacher forcing), the end token's included.
+
+        target: strings or ids without start and end. The numbers are those that `decode` gives
+        for the same ids, to the last bit.
+        """
+        if not self._has_decoder:
+            raise NotImplementedError("score of a model without a decoder is not built yet")
+        ids = self._inputs.target(target)
+        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        session = self._session()
+        try:
+            _, log_probs, log_prob, score, _, _ = session.score(self._ordered(read), ids, False)
+        finally:
+            self._idle.append(session)
+        return Score(log_prob, log_probs, score)
+
+    def encode(
+        self,
+        x: object = None,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        features: object = None,
+        prepared: bool = False,
+    ) -> dict[str, NDArray[np.float32]]:
+        """The encoder's named outputs: (size,) for vectors, (positions, size) for sequences."""
+        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        session = self._session()
+        try:
+            return session.encode(self._ordered(read))
+        finally:
+            self._idle.append(session)
+
+    def decode_iter(self, xs: Iterable[object]) -> NoReturn:
+        """Lazy decoding of many sources (not built yet)."""
+        raise NotImplementedError("decode_iter is not built yet")
+
+    def stream(self, x: object) -> NoReturn:
+        """Tokens as they become certain (not built yet)."""
+        raise NotImplementedError("stream is not built yet")
+
+    async def decode_async(self, x: object) -> NoReturn:
+        """Decoding without blocking an event loop (not built yet)."""
+        raise NotImplementedError("decode_async is not built yet")
+
+    def estimate_memory(
+        self, source_length: int, beam_size: int = 1, batch_size: int = 1
+    ) -> NoReturn:
+        """Bytes that a decode will take (not built yet)."""
+        raise NotImplementedError("estimate_memory is not built yet")
+
+    # --- the engine itself ---
+
+    @property
+    def info(self) -> Info:
+        """Sizes, vocabularies, instruction set, compute types and provenance."""
+        self._check_open()
+        model = self._model
+        isa = self._idle[0].isa if self._idle else _core.Session(self._core, self._isa or "").isa
+        decoder = model.graphs.get("decoder")
+        return Info(
+            isa=isa,
+            reference_speed=isa == "portable",
+            threads=self._threads,
+            format=1,
+            digest=self._digest,
+            parameters=sum(array.size for array in model.tensors.values()),
+            compute_types=dict.fromkeys(sorted(model.tensors), "float32"),
+            source_vocabularies={
+                name: type_.size
+                for name, type_ in model.graphs["encoder"].inputs.items()
+                if type_.kind in ("id", "ids")
+            },
+            target_vocabulary=None if decoder is None else decoder.inputs["token"].size,
+            vocabularies=model.vocabularies,
+            generation=model.generation,
+            provenance=model.provenance,
+            workspace_bytes=sum(session.workspace_bytes for session in self._idle),
+        )
+
+    def self_test(self) -> Check:
+        """Runs the self-test in the model file: the largest difference of a log-probability.
+
+        Raises ModelFormatError where the file has none; look at `.passed`.
+        """
+        test = self._model.self_test
+        if test is None:
+            raise ModelFormatError("this model has no self-test: s2s_engine.self_test.attach(model)")
+        score = self.score(list(test.source), list(test.target), prepared=True)
+        return compare(test, score.token_log_probs)
+
+    def close(self) -> None:
+        """Frees the sessions; every later call raises EngineClosedError."""
+        self._closed = True
+        self._idle.clear()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self._isa or "default isa"
+        where = self._origin if isinstance(self._origin, str) else "memory"
+        return f"<Engine of {where}, {state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check_open()
+        origin = to_bytes(self._model) if self._origin is None else self._origin
+        digest = self._digest if self._origin is not None else ""
+        arguments = (origin, digest, self._threads, self._isa, self._inputs.max_input_length)
+        return _reload, arguments
+
+    def _chosen(
+        self, options: DecodeOptions | None, keywords: Mapping[str, Any]
+    ) -> DecodeOptions:
+        if options is None and not keywords:
+            return self._options
+        return DecodeOptions.of(self._model.generation, options, keywords)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosedError("this engine is closed; load the model again")
+
+    def _new_session(self) -> _core.Session:
+        return _core.Session(self._core, self._isa or "")
+
+    def _session(self) -> _core.Session:
+        self._check_open()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_session()
+
+    def _ordered(self, read: Mapping[str, Input]) -> list[Any]:
+        return [_core_input(read[name]) for name in self._order]
+
+    def _result(self, read: Mapping[str, Input], found: Sequence[Any]) -> Result:
+        tokens = self._inputs.target_tokens
+        hypotheses = [
+            Hypothesis(ids, tokens(ids), score, log_prob, log_probs, attention, reason)
+            for ids, log_probs, log_prob, score, reason, attention in found
+        ]
+        return Result(hypotheses, self._source_tokens(read))
+
+    def _source_tokens(self, read: Mapping[str, Input]) -> list[str]:
+        main = read.get(self._inputs.main or "")
+        return self._inputs.source_tokens(main) if isinstance(main, list) else []
+
+    def _labelled(
+        self, session: _core.Session, read: Mapping[str, Input], chosen: DecodeOptions
+    ) -> Result:
+        """The best label of each position, or of the sentence: a model without a decoder."""
+        changed = [name for name in DEFAULTS if getattr(chosen, name) != DEFAULTS[name]]
+        if changed:
+            raise InputError(f"{changed[0]} is for models with a decoder; this one has none")
+        outputs = list(self._model.graphs["encoder"].outputs)
+        if "logits" not in outputs:
+            raise InputError(f"this model has no logits; encode() gives {', '.join(outputs)}")
+        ids, log_probs = session.label(self._ordered(read), outputs.index("logits"))
+        log_prob = float(sum(float(value) for value in log_probs))
+        tokens = self._inputs.target_tokens(ids)
+        best = Hypothesis(ids, tokens, log_prob, log_prob, log_probs, None, "length")
+        return Result([best], self._source_tokens(read))
+
+
+def _core_input(value: Input) -> Any:
+    if isinstance(value, int):
+        return [value]
+    return value if isinstance(value, list) or value.ndim == 2 else value[None, :]
+
+
+def _reload(
+    origin: str | bytes, digest: str, threads: int, isa: str | None, max_input_length: int
+) -> Engine:
+    engine = Engine.load(origin, threads=threads, isa=isa, max_input_length=max_input_length)
+    if digest and engine.info.digest != digest:
+        raise ModelFormatError(
+            f"{engine!r} has the digest {engine.info.digest}, the pickled engine had {digest}: "
+            "the file has changed"
+        )
+    return engine
+
+
+def _check_compute_type(value: str | Mapping[str, str]) -> None:
+    types = list(value.values()) if isinstance(value, Mapping) else [value]
+    for type_ in types:
+        if type_ not in COMPUTE_TYPES:
+            raise InputError(f"compute_type is {type_!r}, must be one of {COMPUTE_TYPES}")
+        if type_ != "float32":
+            raise NotImplementedError(f"compute_type {type_!r} is not built yet")
+
+
+def _check_whole(name: str, value: object, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} is {value!r}, must be an integer")
+    if not 1 <= value <= high:
+        raise InputError(f"{name} is {value}, must be 1 to {high}")
