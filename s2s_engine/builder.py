@@ -342,7 +342,9 @@ class GraphBuilder:
         # A float attribute is the float32 nearest to what the author wrote.
         rules = OPERATIONS[op].attributes
         exact = {
-            key: _attribute(rules[key], value, where) if key in rules else value
+            key: _attribute(rules[key], value, f"{where}: attribute {key}")
+            if key in rules
+            else value
             for key, value in attributes.items()
         }
         node = Node(name, op, references, tensors, exact)
@@ -358,7 +360,7 @@ class GraphBuilder:
         return values
 
     def _new_name(self, name: str, *, fixed: bool) -> str:
-        if not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ModelFormatError(f"node name {name!r} must match {NAME.pattern}")
         if name not in self._taken:
             return name
@@ -557,7 +559,7 @@ def _attribute(rule: Attribute, value: object, where: str) -> AttributeValue:
     try:
         return rule.check(value)
     except ValueError as error:
-        raise ModelFormatError(f"{where}: attribute {error}") from None
+        raise ModelFormatError(f"{where} {error}") from None
 
 
 def _list(x: Xs) -> list[X]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .errors import EngineClosedError, InputError, ModelFormatError
-from .format import from_bytes_with_digest, to_bytes
+from .format import file_bytes, from_bytes_with_digest, to_bytes
 from .graph import to_json
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
@@ -109,11 +109,10 @@ class Engine:
         else:
             if isinstance(source, (bytes, bytearray, memoryview)):
                 data = origin = bytes(source)
+                where = ""
             elif isinstance(source, (str, os.PathLike)):
-                path = Path(source)
-                if path.is_dir():
-                    raise ModelFormatError(f"{path} is a directory, not a model file")
-                data, origin = path.read_bytes(), str(path.resolve())
+                data, origin = file_bytes(source), str(Path(source).resolve())
+                where = f"{os.fspath(source)}: "
             else:
                 raise InputError(
                     f"cannot load a model from {type(source).__name__}: give a path, bytes or a "
@@ -122,9 +121,7 @@ class Engine:
             try:
                 model, digest = from_bytes_with_digest(data)
             except ModelFormatError as error:
-                if isinstance(origin, str):
-                    raise ModelFormatError(f"{source}: {error}") from None
-                raise
+                raise ModelFormatError(f"{where}{error}") from None
         return Engine(
             model,
             origin=origin,
@@ -165,7 +162,7 @@ class Engine:
                 chosen.beam_size,
                 chosen.num_hypotheses,
                 chosen.return_attention,
-                chosen.limit(self._inputs.length(read)),
+                self._model.limit(chosen, self._inputs.length(read)),
             )
         finally:
             self._idle.append(session)
@@ -212,7 +209,7 @@ class Engine:
                 chosen.beam_size,
                 chosen.num_hypotheses,
                 chosen.return_attention,
-                [chosen.limit(self._inputs.length(read)) for read in reads],
+                [self._model.limit(chosen, self._inputs.length(read)) for read in reads],
                 batch_size,
             )
         finally:
@@ -315,7 +312,10 @@ class Engine:
         test = self._model.self_test
         if test is None:
             raise ModelFormatError("this model has no self-test: s2s_engine.self_test.attach(model)")
-        score = self.score(list(test.source), list(test.target), prepared=True)
+        source = list(test.source)
+        if not self._has_decoder:
+            return compare(test, self.decode(source, prepared=True).hypotheses[0].token_log_probs)
+        score = self.score(source, list(test.target), prepared=True)
         return compare(test, score.token_log_probs)
 
     def close(self) -> None:

@@ -23,6 +23,8 @@ from .operations import (
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 MAX_NODES = 4096
+# All values of a graph together, per row: bounds the memory that a small file can ask for.
+MAX_FEATURES = 1 << 25
 # Inputs that the engine itself provides; a graph that wants one declares it.
 BUILT_IN = {
     "encoder": {"position": "ids", "source_length": "vector"},
@@ -155,6 +157,11 @@ def check(graph: Graph, role: str, shapes: Shapes, encoder: Mapping[str, ValueTy
         if reference not in types:
             raise ModelFormatError(_unknown(f"graph {role}, output {name!r}", reference, types))
     _check_outputs(graph, role, types)
+    total = sum(type_.size for name, type_ in types.items() if not name.startswith("encoder."))
+    if total > MAX_FEATURES:
+        raise ModelFormatError(
+            f"graph {role} has {total} features in all its values, at most {MAX_FEATURES}"
+        )
     return types
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelFormatError
-from .graph import Graph, Types, check, closed, from_json, integer, named, text, to_json
+from .errors import InputError, ModelFormatError
+from .graph import BUILT_IN, Graph, Types, check, closed, from_json, integer, named, to_json
 from .operations import ValueType
 from .source import SourceRule, ids
 
 if TYPE_CHECKING:
+    from .options import DecodeOptions
     from .reference import Reference
 
 FORMAT = 1
@@ -98,7 +99,7 @@ class Model:
     def from_document(document: object, tensors: Mapping[str, NDArray[np.float32]]) -> Model:
         """Reads and checks the document of a model; ModelFormatError names what breaks a rule."""
         version = document.get("format") if isinstance(document, dict) else None
-        if version != FORMAT or isinstance(version, bool):
+        if type(version) is not int or version != FORMAT:
             raise ModelFormatError(
                 f"the model's format is {version!r}; this version reads format {FORMAT}"
             )
@@ -150,6 +151,22 @@ class Model:
         """The type of every reference, by graph."""
         return check_graphs(self.graphs, self.tensors)
 
+    def limit(self, options: DecodeOptions, source_length: int | None) -> int:
+        """The most ids that a source of this prepared length may generate.
+
+        Raises InputError where this model cannot do what the options ask for.
+        """
+        decoder = self.graphs["decoder"]
+        if options.return_attention and "alignment" not in decoder.outputs:
+            raise InputError("return_attention is True, but this model gives no alignment")
+        limit = options.limit(source_length)
+        if "step" in decoder.inputs and limit > decoder.inputs["step"].size:
+            raise InputError(
+                f"max_length allows {limit} ids here, more than the "
+                f"{decoder.inputs['step'].size} steps of this model"
+            )
+        return limit
+
     def with_self_test(self, test: SelfTest) -> Model:
         """The same model with another self-test."""
         return replace(self, self_test=test)
@@ -180,9 +197,12 @@ def check_graphs(
         outputs = {name: types["encoder"][r] for name, r in encoder.outputs.items()}
     if "decoder" in graphs:
         types["decoder"] = check(graphs["decoder"], "decoder", shapes, outputs)
-        inputs = graphs["decoder"].inputs
-        if "source_length" in inputs and not _has_sequence(graphs):
-            raise ModelFormatError("source_length needs an encoder that reads a sequence")
+    for role, graph in graphs.items():
+        for name in graph.inputs:
+            if name in ("source_length", "position") and not _has_sequence(graphs):
+                raise ModelFormatError(
+                    f"graph {role}: {name} needs an encoder with a sequence among its inputs"
+                )
     return types
 
 
@@ -203,7 +223,10 @@ def _source_size(encoder: Graph) -> int:
 
 def _has_sequence(graphs: Mapping[str, Graph]) -> bool:
     inputs = graphs.get("encoder", Graph()).inputs
-    return any(type_.kind in ("ids", "sequence") for type_ in inputs.values())
+    return any(
+        type_.kind in ("ids", "sequence") and name not in BUILT_IN["encoder"]
+        for name, type_ in inputs.items()
+    )
 
 
 def _check_tensors_used(graphs: Mapping[str, Graph], tensors: Mapping[str, Any]) -> None:
@@ -239,6 +262,9 @@ def _vocabularies(
             raise ModelFormatError(f"{where} belongs to no input; there are {', '.join(sizes)}")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ModelFormatError(f"{where} must be a list of strings")
+        for number, word in enumerate(words):
+            if any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise ModelFormatError(f"{where}, string {number} is {word!r}: no valid Unicode")
         if len(words) != sizes[name]:
             raise ModelFormatError(f"{where} has {len(words)} strings, must have {sizes[name]}")
         vocabularies[name] = tuple(words)
@@ -263,6 +289,8 @@ def _self_test(value: object, token: int, size: int) -> SelfTest | None:
         return None
     fields = closed(value, {"source", "target", "log_probs", "tolerance"}, "self_test")
     numbers = fields["log_probs"]
+    if not fields["source"] or not numbers:
+        raise ModelFormatError("self_test: source and log_probs must not be empty")
     tolerance = fields["tolerance"]
     if not isinstance(numbers, list) or not all(_finite(number) for number in numbers):
         raise ModelFormatError("self_test: log_probs must be a list of finite numbers")
@@ -277,12 +305,14 @@ def _self_test(value: object, token: int, size: int) -> SelfTest | None:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 1e300 and math.isfinite(value)
 
 
 def _provenance(value: object) -> dict[str, Any]:
     fields = named(value, "provenance")
     for name, item in fields.items():
-        if not isinstance(item, (int, float)):
-            text(item, f"provenance, {name}")
+        if not isinstance(item, str) and not _finite(item):
+            raise ModelFormatError(f"provenance, {name} is {item!r}, must be text or a number")
     return fields

@@ -435,14 +435,7 @@ class Reference:
 
     def _searched(self, encoded: _Encoded, options: DecodeOptions) -> list[Hypothesis]:
         graph = self.model.graphs["decoder"]
-        if options.return_attention and "alignment" not in graph.outputs:
-            raise InputError("return_attention is True, but this model gives no alignment")
-        limit = options.limit(encoded.length)
-        if "step" in graph.inputs and limit > graph.inputs["step"].size:
-            raise InputError(
-                f"max_length allows {limit} ids here, more than the "
-                f"{graph.inputs['step'].size} steps of this model"
-            )
+        limit = self.model.limit(options, encoded.length)
 
         def step(state: Values, token: int, number: int) -> tuple[Values, Float64, Float64 | None]:
             values = self._step(encoded, state, token, number)

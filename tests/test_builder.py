@@ -113,7 +113,7 @@ def faults() -> dict[str, tuple[Any, str]]:
                                      m.decoder.linear("h", w(4, H), name="a")),
                        "the decoder has a node or input 'a' already"),
         "activation": (lambda m, w: m.decoder.activation("h", "gelu"),
-                       "attribute must be one of identity, tanh"),
+                       "attribute function must be one of identity, tanh"),
         "role": (lambda m, w: m.decoder.gru_cell("h", None, {"kernel": w(3, 3)}),
                  "has no weight 'kernel'; it has bias_hh, bias_ih, weight_hh, weight_ih"),
         "state of no output": (lambda m, w: m.decoder.state("s", initial="x"), "no output 'x'"),

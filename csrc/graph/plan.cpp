@@ -9,6 +9,7 @@ namespace s2s {
 namespace {
 
 constexpr int64_t kMaxSize = int64_t{1} << 24;
+constexpr int64_t kMaxWidth = int64_t{1} << 27;
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::model_format, what); }
 
@@ -20,6 +21,9 @@ class Planner {
     if (model_.encoder) encoder(*model_.encoder);
     if (model_.decoder) decoder(*model_.decoder);
     drop_unread();
+    int64_t width = 0;
+    for (const Slot& slot : layout_.slots) width += slot.width;
+    if (width > kMaxWidth) refuse("the graphs' values take more than 2^27 floats per row");
     plan_.slots = std::move(layout_.slots);
     plan_.row_maps = layout_.row_maps;
     return std::move(plan_);

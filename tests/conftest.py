@@ -1,0 +1,64 @@
+"""What all tests share: the instruction sets of this machine, and the rule for tests that need a
+peer (PyTorch, ONNX): they are skipped where it is missing, and never in silence."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+
+from s2s_engine import _core
+
+# Results must not depend on what the shell says; tests that want a variable set it themselves.
+os.environ.pop("S2S_ISA", None)
+
+ISAS = tuple(_core.available_isas())
+# Importable module -> the extra of this package that installs it.
+EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "h5py": "keras"}
+SKIPPED: dict[str, int] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("s2s_engine")
+    group.addoption(
+        "--require-parity", action="store_true", help="a parity test that cannot run is a failure"
+    )
+    group.addoption(
+        "--update-messages", action="store_true", help="rewrite tests/messages.txt from this run"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "parity(*modules): compares with another program; runs where the modules can be imported",
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("parity"):
+        for module in marker.args:
+            if importlib.util.find_spec(module) is not None:
+                continue
+            reason = f"{module} is not installed: pip install 's2s_engine[{EXTRAS[module]}]'"
+            if item.config.getoption("--require-parity"):
+                pytest.fail(reason, pytrace=False)
+            SKIPPED[module] = SKIPPED.get(module, 0) + 1
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for module, count in SKIPPED.items():
+        terminalreporter.write_line(
+            f"{count} parity tests did not run without {module}; "
+            f"pip install 's2s_engine[{EXTRAS[module]}]' makes them run",
+            yellow=True,
+        )
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set that this machine runs."""
+    name: str = request.param
+    return name
