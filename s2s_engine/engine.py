@@ -257,6 +257,29 @@ class Engine:
         finally:
             self._idle.append(session)
 
+    def forced_logits(
+        self,
+        x: object,
+        target: object,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        features: object = None,
+        prepared: bool = False,
+    ) -> NDArray[np.float32]:
+        """The logits of every step under teacher forcing, (len(target) + 1, vocabulary).
+
+        For comparisons with other executors; `score` is the fast way to log-probabilities.
+        """
+        if not self._has_decoder:
+            raise InputError("this model has no decoder; encode() gives its logits")
+        ids = self._inputs.target(target)
+        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        session = self._session()
+        try:
+            return session.forced_logits(self._ordered(read), ids)
+        finally:
+            self._idle.append(session)
+
     def decode_iter(self, xs: Iterable[object]) -> NoReturn:
         """Lazy decoding of many sources (not built yet)."""
         raise NotImplementedError("decode_iter is not built yet")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/entry.h"
 #include "core/errors.h"
 
 namespace s2s {
@@ -266,6 +267,9 @@ class Planner {
 
 }  // namespace
 
-Plan make_plan(const ModelSpec& model) { return Planner(model).make(); }
+Plan make_plan(const ModelSpec& model) {
+  const Entry entry;  // tables are folded here: the caller's rounding mode must not reach them
+  return Planner(model).make();
+}
 
 }  // namespace s2s
