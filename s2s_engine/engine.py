@@ -211,6 +211,7 @@ class Engine:
                 chosen.return_attention,
                 [self._model.limit(chosen, self._inputs.length(read)) for read in reads],
                 batch_size,
+                [],
             )
         finally:
             self._idle.extend(sessions)

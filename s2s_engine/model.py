@@ -4,7 +4,7 @@ search. Knows the whole document and its closed schema; never bytes, execution o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, ModelFormatError
-from .graph import BUILT_IN, Graph, Types, check, closed, from_json, integer, named, to_json
+from .graph import BUILT_IN, Graph, Types, closed, from_json, integer, named, to_json
+from .graph_check import check
 from .operations import ValueType
 from .source import SourceRule, ids
 
@@ -30,8 +31,9 @@ DOCUMENT_KEYS = {
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Source ids as the encoder reads them, a forced target, and the log-probabilities expected
-    within `tolerance`; the end token's is the last where the model has one."""
+    """Source ids as the encoder reads them (the prompt of a model without one), a forced target,
+    and the log-probabilities expected within `tolerance`; the end token's is the last where the
+    model has one."""
 
     source: tuple[int, ...]
     target: tuple[int, ...]
@@ -113,6 +115,9 @@ class Model:
         target = closed(fields["target"], {"start", "end"}, "target")
         token = graphs["decoder"].inputs["token"].size if "decoder" in graphs else 0
         size = _source_size(graphs.get("encoder", Graph()))
+        source = SourceRule.from_json(fields["source"], size)
+        if "encoder" not in graphs and source != SourceRule():
+            raise ModelFormatError("source: a model without an encoder prepares no source")
         start = target["start"]
         characters = fields["characters"]
         if not isinstance(characters, bool):
@@ -122,11 +127,16 @@ class Model:
             tensors=dict(tensors),
             vocabularies=_vocabularies(fields["vocabularies"], graphs, types),
             characters=characters,
-            source=SourceRule.from_json(fields["source"], size),
+            source=source,
             start=None if start is None else integer(start, 0, token - 1, "target: start"),
             end=ids(target["end"], token, "target: end"),
             generation=_generation(fields["generation"]),
-            self_test=_self_test(fields["self_test"], token, size),
+            self_test=_self_test(
+                fields["self_test"],
+                token,
+                size if "encoder" in graphs else token,
+                may_be_empty="encoder" not in graphs and start is not None,
+            ),
             provenance=_provenance(fields["provenance"]),
         )
         if model.generation.get("max_length") == "source" and not _has_sequence(graphs):
@@ -151,18 +161,22 @@ class Model:
         """The type of every reference, by graph."""
         return check_graphs(self.graphs, self.tensors)
 
-    def limit(self, options: DecodeOptions, source_length: int | None) -> int:
+    def limit(
+        self, options: DecodeOptions, source_length: int | None, *, steps_before: int = 0
+    ) -> int:
         """The most ids that a source of this prepared length may generate.
 
-        Raises InputError where this model cannot do what the options ask for.
+        steps_before: those that read a prompt before the first id is generated. Raises InputError
+        where this model cannot do what the options ask for.
         """
         decoder = self.graphs["decoder"]
         if options.return_attention and "alignment" not in decoder.outputs:
             raise InputError("return_attention is True, but this model gives no alignment")
         limit = options.limit(source_length)
-        if "step" in decoder.inputs and limit > decoder.inputs["step"].size:
+        if "step" in decoder.inputs and limit + steps_before > decoder.inputs["step"].size:
+            behind = f" behind {steps_before} of the prompt" if steps_before else ""
             raise InputError(
-                f"max_length allows {limit} ids here, more than the "
+                f"max_length allows {limit} ids here{behind}, more than the "
                 f"{decoder.inputs['step'].size} steps of this model"
             )
         return limit
@@ -197,11 +211,18 @@ def check_graphs(
         outputs = {name: types["encoder"][r] for name, r in encoder.outputs.items()}
     if "decoder" in graphs:
         types["decoder"] = check(graphs["decoder"], "decoder", shapes, outputs)
-    for role, graph in graphs.items():
-        for name in graph.inputs:
-            if name in ("source_length", "position") and not _has_sequence(graphs):
+    if "decoder" not in graphs:
+        for name, type_ in outputs.items():
+            if type_.kind == "ids":
                 raise ModelFormatError(
-                    f"graph {role}: {name} needs an encoder with a sequence among its inputs"
+                    f"graph encoder, output {name!r} is {type_}: ids are an output for a decoder, "
+                    "and this model has none"
+                )
+    if not _has_sequence(graphs):
+        for role, graph in graphs.items():
+            for what in _needs_positions(graph):
+                raise ModelFormatError(
+                    f"graph {role}: {what} needs an encoder with a sequence among its inputs"
                 )
     return types
 
@@ -229,11 +250,20 @@ def _has_sequence(graphs: Mapping[str, Graph]) -> bool:
     )
 
 
+def _needs_positions(graph: Graph) -> Iterator[str]:
+    """What in a graph has no meaning without a source length."""
+    yield from (name for name in graph.inputs if name in ("source_length", "position"))
+    for name, state in graph.states.items():
+        if state.type.kind == "sequence":
+            yield f"state {name!r} ({state.type})"
+    yield from (f"node {n.name!r} (to_positions)" for n in graph.nodes if n.op == "to_positions")
+
+
 def _check_tensors_used(graphs: Mapping[str, Graph], tensors: Mapping[str, Any]) -> None:
     used = {
         tensor
         for graph in graphs.values()
-        for node in graph.nodes
+        for node in graph.all_nodes()
         for tensor in node.weights.values()
     }
     unused = sorted(set(tensors) - used)
@@ -284,12 +314,12 @@ def _generation(value: object) -> dict[str, Any]:
     return options
 
 
-def _self_test(value: object, token: int, size: int) -> SelfTest | None:
+def _self_test(value: object, token: int, size: int, *, may_be_empty: bool) -> SelfTest | None:
     if value is None:
         return None
     fields = closed(value, {"source", "target", "log_probs", "tolerance"}, "self_test")
     numbers = fields["log_probs"]
-    if not fields["source"] or not numbers:
+    if not (fields["source"] or may_be_empty) or not numbers:
         raise ModelFormatError("self_test: source and log_probs must not be empty")
     tolerance = fields["tolerance"]
     if not isinstance(numbers, list) or not all(_finite(number) for number in numbers):

@@ -1,37 +1,33 @@
-"""The closed set of operations: roles, attributes and the shape rule of each, as docs/operations.md
-tells them. Knows kinds and sizes; never numbers, files or search."""
+"""The closed set of operations: roles, attributes, shape rule and places of each, as
+docs/operations.md tells them. Knows names and ranges; never numbers, files or search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-Kind: TypeAlias = Literal["id", "ids", "vector", "sequence", "alignment"]
-KINDS: tuple[Kind, ...] = ("id", "ids", "vector", "sequence", "alignment")
-AttributeValue: TypeAlias = float | int | bool | str
+from . import shapes
+from .shapes import KINDS, MAX_DIMENSION, AttributeValue, Call, Kind, Rule, ShapeError, ValueType
 
-MAX_DIMENSION = 1 << 24
+__all__ = [
+    "ACTIVATIONS", "KINDS", "MAX_DIMENSION", "OPERATIONS", "PLACES", "Attribute", "AttributeValue",
+    "Call", "Choice", "Flag", "Float", "Integer", "Kind", "Operation", "Place", "Role",
+    "ShapeError", "ValueType", "call_operation", "check_attributes", "shortest_float32",
+]  # fmt: skip
+
 ACTIVATIONS = (
     "identity", "tanh", "sigmoid", "hard_sigmoid", "hard_sigmoid_6", "relu", "softplus",
 )  # fmt: skip
-
-
-class ShapeError(ValueError):
-    """What is wrong with one call of an operation; its caller adds where the call stands."""
-
-
-@dataclass(frozen=True)
-class ValueType:
-    """Kind and size of a value. The size of `id` and `ids` is an exclusive upper bound."""
-
-    kind: Kind
-    size: int
-
-    def __str__(self) -> str:
-        return f"{self.kind}[{self.size}]"
+# Where a node stands, and what messages call it.
+Place: TypeAlias = str
+PLACES: dict[Place, str] = {
+    "encoder": "an encoder",
+    "decoder": "a decoder",
+    "body": "the body of a scan",
+}
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,15 @@ class Float:
     """A finite attribute that is exactly a float32."""
 
     default: float
+    low: float | None = None
 
     def check(self, value: object) -> AttributeValue:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ShapeError(f"must be a number, is {value!r}")
         if not abs(value) <= float(np.finfo(np.float32).max):
             raise ShapeError(f"must be finite in float32, is {value!r}")
+        if self.low is not None and value < self.low:
+            raise ShapeError(f"must be at least {self.low:g}, is {value!r}")
         return shortest_float32(value)
 
 
@@ -102,68 +101,17 @@ Attribute: TypeAlias = Float | Integer | Choice | Flag
 
 
 @dataclass(frozen=True)
-class Call:
-    """The types that meet in one node: what a shape rule sees."""
-
-    inputs: Mapping[str, Sequence[ValueType]]
-    weights: Mapping[str, tuple[int, ...]]
-    attributes: Mapping[str, AttributeValue]
-
-    def has(self, role: str) -> bool:
-        return role in self.inputs or role in self.weights
-
-    def input(self, role: str, *kinds: Kind) -> ValueType:
-        value = self.inputs[role][0]
-        if value.kind not in kinds:
-            raise ShapeError(f"{role} is {value}, must be a {' or a '.join(kinds)}")
-        return value
-
-    def features(self, role: str = "x") -> ValueType:
-        """The join of vectors and sequences along features."""
-        values = self.inputs[role]
-        if not values:
-            raise ShapeError(f"{role} is an empty list, must name at least one value")
-        for value in values:
-            if value.kind not in ("vector", "sequence"):
-                raise ShapeError(f"{role} holds {value}, must hold vectors and sequences")
-        size = sum(value.size for value in values)
-        if size > MAX_DIMENSION:
-            raise ShapeError(f"{role} joins to {size} features, at most {MAX_DIMENSION}")
-        return ValueType(_widest(values), size)
-
-    def broadcast(self, values: Sequence[ValueType]) -> ValueType:
-        for value in values:
-            if value.kind not in ("vector", "sequence"):
-                raise ShapeError(f"takes vectors and sequences, got {value}")
-        sizes = {value.size for value in values if value.size != 1}
-        if len(sizes) > 1:
-            listed = ", ".join(str(value) for value in values)
-            raise ShapeError(f"sizes must be equal or 1, got {listed}")
-        return ValueType(_widest(values), sizes.pop() if sizes else 1)
-
-    def expect(self, role: str, *shape: int | None) -> tuple[int, ...]:
-        """The shape of a weight, of which the given dimensions must be as they are."""
-        actual = self.weights[role]
-        rule = "x".join("?" if d is None else str(d) for d in shape)
-        fits = len(actual) == len(shape) and all(
-            want is None or want == have for want, have in zip(shape, actual, strict=True)
-        )
-        if not fits:
-            raise ShapeError(f"{role} is {'x'.join(map(str, actual))}, must be {rule}")
-        return actual
-
-
-Rule: TypeAlias = Callable[[Call], dict[str, ValueType]]
-
-
-@dataclass(frozen=True)
 class Operation:
-    """Roles, attributes and shape rule of one operation. One output has the role ''."""
+    """Roles, attributes and shape rule of one operation. One output has the role ''.
+
+    places: the graphs in which it may stand.
+    """
 
     inputs: tuple[Role, ...]
     weights: tuple[Role, ...]
     attributes: Mapping[str, Attribute]
     rule: Rule
+    places: tuple[Place, ...] = tuple(PLACES)
 
 
 def shortest_float32(value: float) -> float:
@@ -171,190 +119,95 @@ def shortest_float32(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _widest(values: Sequence[ValueType]) -> Kind:
-    return "sequence" if any(value.kind == "sequence" for value in values) else "vector"
-
-
-def _embedding(call: Call) -> dict[str, ValueType]:
-    x = call.input("x", "id", "ids")
-    rows, size = call.expect("weight", None, None)
-    if rows < x.size:
-        raise ShapeError(f"weight has {rows} rows, fewer than the {x.size} ids of x")
-    return {"": ValueType("vector" if x.kind == "id" else "sequence", size)}
-
-
-def _constant(call: Call) -> dict[str, ValueType]:
-    size = int(call.attributes["size"])
-    if call.has("value"):
-        call.expect("value", size)
-    return {"": ValueType("vector", size)}
-
-
-def _linear(call: Call) -> dict[str, ValueType]:
-    x = call.features()
-    size, _ = call.expect("weight", None, x.size)
-    if call.has("bias"):
-        call.expect("bias", size)
-    return {"": ValueType(x.kind, size)}
-
-
-def _concat(call: Call) -> dict[str, ValueType]:
-    return {"": call.features()}
-
-
-def _slice(call: Call) -> dict[str, ValueType]:
-    x = call.input("x", "vector", "sequence")
-    start, stop = int(call.attributes["start"]), int(call.attributes["stop"])
-    if not start < stop <= x.size:
-        raise ShapeError(f"takes features {start} to {stop} of x, which is {x}")
-    return {"": ValueType(x.kind, stop - start)}
-
-
-def _map_many(call: Call) -> dict[str, ValueType]:
-    values = call.inputs["x"]
-    if len(values) < 2:
-        raise ShapeError(f"needs at least two values in x, got {len(values)}")
-    return {"": call.broadcast(values)}
-
-
-def _interpolate(call: Call) -> dict[str, ValueType]:
-    return {"": call.broadcast([call.inputs[role][0] for role in ("gate", "a", "b")])}
-
-
-def _same(call: Call) -> dict[str, ValueType]:
-    return {"": call.input("x", "vector", "sequence")}
-
-
-def _pool(call: Call) -> dict[str, ValueType]:
-    return {"": ValueType("vector", call.input("x", "sequence").size)}
-
-
-def _recurrent(call: Call, gates: int, states: Sequence[str]) -> int:
-    """Checks the weights and states of a cell and returns its hidden size."""
-    hidden = call.expect("weight_hh", None, None)[1]
-    call.expect("weight_hh", gates * hidden, hidden)
-    if call.has("x") != call.has("weight_ih"):
-        raise ShapeError("x and weight_ih must be given together")
-    if call.has("x"):
-        call.expect("weight_ih", gates * hidden, call.features().size)
-    for bias in ("bias_ih", "bias_hh"):
-        if call.has(bias):
-            call.expect(bias, gates * hidden)
-    for state in states:
-        if call.has(state):
-            value = call.input(state, "vector")
-            if value.size != hidden:
-                raise ShapeError(f"{state} is {value}, must be vector[{hidden}]")
-    return hidden
-
-
-def _cell(gates: int, states: tuple[str, ...]) -> Rule:
-    def rule(call: Call) -> dict[str, ValueType]:
-        hidden = _recurrent(call, gates, states)
-        if call.has("x") and call.features().kind != "vector":
-            raise ShapeError("x holds a sequence; a cell takes vectors, a layer takes sequences")
-        out = ValueType("vector", hidden)
-        return {"": out} if len(states) == 1 else {state: out for state in states}
-
-    return rule
-
-
-def _layer(gates: int, states: tuple[str, ...]) -> Rule:
-    def rule(call: Call) -> dict[str, ValueType]:
-        hidden = _recurrent(call, gates, states)
-        if call.features().kind != "sequence":
-            raise ShapeError("x holds no sequence; a layer takes sequences, a cell takes vectors")
-        out = ValueType("vector", hidden)
-        return {"sequence": ValueType("sequence", hidden), **{state: out for state in states}}
-
-    return rule
-
-
-def _attention(call: Call) -> dict[str, ValueType]:
-    score = call.attributes["score"]
-    values = call.input("values", "sequence")
-    needed = {"dot": ("query", "keys"), "additive": ("query", "keys", "v"), "given": ("scores",)}
-    roles = needed[str(score)]
-    for role in ("query", "keys", "scores", "v"):
-        if call.has(role) != (role in roles):
-            verb = "needs" if role in roles else "does not take"
-            raise ShapeError(f"score {score!r} {verb} {role}")
-    if score == "given":
-        scores = call.input("scores", "sequence")
-        if scores.size != 1:
-            raise ShapeError(f"scores is {scores}, must be sequence[1]")
-    else:
-        query, keys = call.input("query", "vector"), call.input("keys", "sequence")
-        if query.size != keys.size:
-            raise ShapeError(f"query is {query} and keys is {keys}: sizes must be equal")
-        if score == "additive":
-            call.expect("v", keys.size)
-    return {"context": ValueType("vector", values.size), "weights": ValueType("sequence", 1)}
-
-
 _X = (Role("x"),)
 _XS = (Role("x", many=True),)
-_LSTM = ("h", "c")
+_H, _LSTM = ("h",), ("h", "c")
 _ACTIVATION = Choice("identity", ACTIVATIONS)
+_SCALE_AND_SHIFT = (Role("weight", optional=True), Role("bias", optional=True))
 _CELL_WEIGHTS = (
     Role("weight_ih", optional=True),
     Role("weight_hh"),
     Role("bias_ih", optional=True),
     Role("bias_hh", optional=True),
 )
+_LSTM_WEIGHTS = (Role("peephole", optional=True), Role("projection", optional=True))
+_RNN_ATTRIBUTES: dict[str, Attribute] = {"activation": Choice("tanh", ACTIVATIONS)}
 _CELL_ATTRIBUTES: dict[str, Attribute] = {
-    "activation": Choice("tanh", ACTIVATIONS),
+    **_RNN_ATTRIBUTES,
     "gate_activation": Choice("sigmoid", ACTIVATIONS),
 }
 _GRU_ATTRIBUTES = {**_CELL_ATTRIBUTES, "reset": Choice("after", ("after", "before"))}
-# clip stands in the file from version 1 on; values other than 0 come with projection.
-_LSTM_ATTRIBUTES: dict[str, Attribute] = {**_CELL_ATTRIBUTES, "clip": Float(0.0)}
+_LSTM_ATTRIBUTES: dict[str, Attribute] = {**_CELL_ATTRIBUTES, "clip": Float(0.0, low=0.0)}
 _DIRECTION: dict[str, Attribute] = {"direction": Choice("forward", ("forward", "backward"))}
 
 
 def _recurrent_operation(states: tuple[str, ...], gates: int, layer: bool) -> Operation:
-    attributes: Mapping[str, Attribute] = _LSTM_ATTRIBUTES if gates == 4 else _GRU_ATTRIBUTES
+    attributes: Mapping[str, Attribute] = {
+        1: _RNN_ATTRIBUTES, 3: _GRU_ATTRIBUTES, 4: _LSTM_ATTRIBUTES
+    }[gates]  # fmt: skip
+    weights = _CELL_WEIGHTS if not layer else (Role("weight_ih"), *_CELL_WEIGHTS[1:])
     return Operation(
         inputs=(
             Role("x", many=True, optional=not layer),
             *(Role(state, optional=True) for state in states),
         ),
-        weights=_CELL_WEIGHTS if not layer else (Role("weight_ih"), *_CELL_WEIGHTS[1:]),
+        weights=(*weights, *_LSTM_WEIGHTS) if gates == 4 else weights,
         attributes={**_DIRECTION, **attributes} if layer else attributes,
-        rule=(_layer if layer else _cell)(gates, states),
+        rule=(shapes.layer if layer else shapes.cell)(gates, states),
     )
 
 
 OPERATIONS: dict[str, Operation] = {
-    "embedding": Operation(_X, (Role("weight"),), {"scale": Float(1.0)}, _embedding),
+    "embedding": Operation(_X, (Role("weight"),), {"scale": Float(1.0)}, shapes.embedding),
+    "one_hot": Operation(_X, (), {"size": Integer(None, 1)}, shapes.one_hot),
     "constant": Operation(
-        (), (Role("value", optional=True),), {"size": Integer(None, 1)}, _constant
+        (), (Role("value", optional=True),), {"size": Integer(None, 1)}, shapes.constant
     ),
     "linear": Operation(
-        _XS, (Role("weight"), Role("bias", optional=True)), {"activation": _ACTIVATION}, _linear
+        _XS,
+        (Role("weight"), Role("bias", optional=True)),
+        {"activation": _ACTIVATION},
+        shapes.linear,
     ),
-    "concat": Operation(_XS, (), {}, _concat),
-    "slice": Operation(_X, (), {"start": Integer(None, 0), "stop": Integer(None, 1)}, _slice),
-    "add": Operation(_XS, (), {}, _map_many),
-    "multiply": Operation(_XS, (), {}, _map_many),
-    "interpolate": Operation((Role("gate"), Role("a"), Role("b")), (), {}, _interpolate),
-    "activation": Operation(_X, (), {"function": Choice("tanh", ACTIVATIONS)}, _same),
-    "softmax": Operation(_X, (), {}, _same),
+    "concat": Operation(_XS, (), {}, shapes.concat),
+    "slice": Operation(
+        _X, (), {"start": Integer(None, 0), "stop": Integer(None, 1)}, shapes.slice_
+    ),
+    "join": Operation(_XS, (), {}, shapes.join),
+    "add": Operation(_XS, (), {}, shapes.map_many),
+    "multiply": Operation(_XS, (), {}, shapes.map_many),
+    "interpolate": Operation((Role("gate"), Role("a"), Role("b")), (), {}, shapes.interpolate),
+    "activation": Operation(_X, (), {"function": Choice("tanh", ACTIVATIONS)}, shapes.same),
+    "softmax": Operation(_X, (), {}, shapes.same),
+    "maxout": Operation(_X, (), {"pieces": Integer(None, 1)}, shapes.maxout),
+    "layer_norm": Operation(_X, _SCALE_AND_SHIFT, {"eps": Float(1e-5, low=0.0)}, shapes.layer_norm),
     "pool": Operation(
-        _X, (), {"how": Choice("last", ("last", "first", "mean", "max", "sum"))}, _pool
+        _X, (), {"how": Choice("last", ("last", "first", "mean", "max", "sum"))}, shapes.pool
     ),
-    "gru": _recurrent_operation(("h",), 3, layer=True),
+    "reverse": Operation(_X, (), {}, shapes.reverse),
+    "to_positions": Operation(_X, (), {}, shapes.to_positions, places=("encoder", "decoder")),
+    "scatter": Operation(
+        (Role("weights"), Role("ids")), (), {"size": Integer(None, 1)}, shapes.scatter
+    ),
+    "first_step": Operation(
+        (Role("first"), Role("otherwise")), (), {}, shapes.first_step, places=("decoder",)
+    ),
+    "rnn": _recurrent_operation(_H, 1, layer=True),
+    "gru": _recurrent_operation(_H, 3, layer=True),
     "lstm": _recurrent_operation(_LSTM, 4, layer=True),
-    "gru_cell": _recurrent_operation(("h",), 3, layer=False),
+    "rnn_cell": _recurrent_operation(_H, 1, layer=False),
+    "gru_cell": _recurrent_operation(_H, 3, layer=False),
     "lstm_cell": _recurrent_operation(_LSTM, 4, layer=False),
+    "scan": Operation(_XS, (), _DIRECTION, shapes.scan, places=("encoder", "decoder")),
     "attention": Operation(
         (
             Role("query", optional=True),
             Role("keys", optional=True),
             Role("scores", optional=True),
             Role("values"),
+            Role("centre", optional=True),
         ),
-        (Role("v", optional=True),),
+        (Role("v", optional=True), Role("energy_bias", optional=True)),
         {
             "score": Choice("dot", ("dot", "additive", "given")),
             "scale": Float(1.0),
@@ -365,23 +218,15 @@ OPERATIONS: dict[str, Operation] = {
             "window": Integer(0, 0),
             "gaussian": Flag(False),
         },
-        _attention,
+        shapes.attention,
     ),
-}
-
-# Values of attributes that the format has and the engine does not run yet: everything but these.
-BUILT: dict[str, dict[str, AttributeValue]] = {
-    "attention": {"heads": 1, "energy_activation": "identity", "window": 0, "gaussian": False},
-    "lstm": {"clip": 0.0},
-    "lstm_cell": {"clip": 0.0},
 }
 
 
 def call_operation(op: str, call: Call) -> dict[str, ValueType]:
     """Checks one use of an operation and returns the types of its outputs.
 
-    Raises ShapeError where a role, an attribute or a shape breaks the operation's rule, and
-    NotImplementedError for what the format has and this version does not run.
+    Raises ShapeError where a role, an attribute or a shape breaks the operation's rule.
     """
     operation = OPERATIONS.get(op)
     if operation is None:
@@ -395,11 +240,7 @@ def call_operation(op: str, call: Call) -> dict[str, ValueType]:
         if not shape or any(not 1 <= d <= MAX_DIMENSION for d in shape):
             raise ShapeError(f"{name} has shape {list(shape)}; dimensions are 1 to {MAX_DIMENSION}")
     attributes = check_attributes(op, call.attributes)
-    outputs = operation.rule(Call(call.inputs, call.weights, attributes))
-    for name, value in BUILT.get(op, {}).items():
-        if attributes[name] != value:
-            raise NotImplementedError(f"{op} with {name}={attributes[name]!r} is not built yet")
-    return outputs
+    return operation.rule(replace(call, attributes=attributes))
 
 
 def check_attributes(op: str, attributes: Mapping[str, object]) -> dict[str, AttributeValue]:

@@ -15,6 +15,8 @@ from .errors import NumericalError
 Float64: TypeAlias = NDArray[np.float64]
 # (state, token, step) -> (next state, logits (V), alignment (S, N) or None)
 Step: TypeAlias = Callable[[Any, int, int], tuple[Any, Float64, "Float64 | None"]]
+# (what a step gives, where it stands) -> log-probabilities (V)
+LogProbs: TypeAlias = Callable[[Float64, str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ def log_softmax(logits: Float64, where: str) -> NDArray[np.float32]:
         return np.asarray(normal, np.float32)
 
 
+def checked_log_probs(values: Float64, where: str) -> NDArray[np.float32]:
+    """Log-probabilities that a model gives itself, as they are; -inf is an impossible id."""
+    if np.isnan(values).any() or (values == np.inf).any():
+        raise NumericalError(f"{where}: the log-probabilities hold a NaN or +infinity")
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
+
+
 def search(
     step: Step,
     state: Any,
@@ -70,12 +80,14 @@ def search(
     beam_size: int,
     num_hypotheses: int,
     max_length: int,
+    log_probs: LogProbs = log_softmax,
 ) -> list[Path]:
-    """The best paths, best first; `start` is -1 where nothing is fed at step 0."""
+    """The best paths, best first; `start` is -1 where nothing is fed at step 0, `log_probs` makes
+    log-probabilities of what a step gives."""
     live = [Path((), (), 0.0, (), state)]
     finished: list[Path] = []
     for number in range(max_length):
-        rows = [_row(path, step, start, number) for path in live]
+        rows = [_row(path, step, start, number, log_probs) for path in live]
         live = []
         for candidate in _candidates(rows, beam_size, len(end), have_finished=bool(finished)):
             path = _extended(rows[candidate.parent], candidate, end)
@@ -88,10 +100,10 @@ def search(
     return _best([*finished, *live], num_hypotheses)
 
 
-def _row(path: Path, step: Step, start: int, number: int) -> _Row:
+def _row(path: Path, step: Step, start: int, number: int, log_probs: LogProbs) -> _Row:
     token = path.ids[-1] if path.ids else start
     state, logits, alignment = step(path.state, token, number)
-    return _Row(path, state, alignment, log_softmax(logits, f"step {number}"))
+    return _Row(path, state, alignment, log_probs(logits, f"step {number}"))
 
 
 def _candidates(

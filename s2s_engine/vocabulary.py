@@ -142,6 +142,9 @@ class Inputs:
         # decode(x) is the first input with positions.
         self.main = along[0] if along else None
         self._target = _target_vocabulary(model)
+        self._start = model.start
+        # Without an encoder, decode(x) continues x, which is made of target ids.
+        self._prompt = None if "encoder" in model.graphs else _target_vocabulary(model, "prompt")
         self._position = encoder.inputs.get("position")
 
     def source(self, x: object, name: str | None = None, *, prepared: bool = False) -> list[int]:
@@ -164,6 +167,30 @@ class Inputs:
             raise InputTooLongError(
                 f"the {vocabulary.noun} has {len(ids)} tokens once prepared, more than the "
                 f"{self._position.size} positions of this model"
+            )
+        return ids
+
+    def prompt(
+        self,
+        x: object = None,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        features: object = None,
+    ) -> list[int]:
+        """Caller's x of a model without an encoder: the target ids that are fed behind the start,
+        none for None. No source rule applies."""
+        if inputs or features is not None or isinstance(x, Mapping):
+            raise InputError(
+                "this model has no encoder: pass a prompt as the first argument, alone"
+            )
+        if self._prompt is None:
+            raise InputError("this model has an encoder: it takes a source and no prompt")
+        if isinstance(x, (list, tuple, str, np.ndarray)):
+            self._check_length("prompt", np.size(x) if isinstance(x, np.ndarray) else len(x))
+        ids = [] if x is None else self._prompt.ids(x)
+        if not ids and self._start is None:
+            raise InputError(
+                "the prompt is empty, must hold at least one token: this model has no start id"
             )
         return ids
 
@@ -290,11 +317,11 @@ def _source_vocabulary(model: Model, name: str, type_: ValueType) -> Vocabulary:
     )
 
 
-def _target_vocabulary(model: Model) -> Vocabulary | None:
+def _target_vocabulary(model: Model, noun: str = "target") -> Vocabulary | None:
     words = model.vocabularies.get("target")
     if "decoder" in model.graphs:
         size = model.graphs["decoder"].inputs["token"].size
-        return Vocabulary("target", "target", size, words, characters=model.characters)
+        return Vocabulary(noun, "target", size, words, characters=model.characters)
     outputs = model.graphs["encoder"].outputs
     if "logits" not in outputs:
         return None

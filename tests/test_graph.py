@@ -11,7 +11,8 @@ import models
 import pytest
 
 from s2s_engine.errors import ModelFormatError
-from s2s_engine.graph import Graph, check, from_json, to_json
+from s2s_engine.graph import Graph, from_json, to_json
+from s2s_engine.graph_check import check
 from s2s_engine.model import check_graphs
 from s2s_engine.operations import ValueType
 
@@ -69,7 +70,7 @@ DECODER_FAULTS: list[tuple[Path, Any, str]] = [
     (("nodes", 0, "name"), "x" * 65, "a name must match"),
     (("nodes", 1, "name"), "embedding", "node 'embedding' .lstm_cell.: the name is taken already"),
     (("nodes", 0, "name"), "token", "node 'token' .embedding.: the name is taken already"),
-    (("nodes", 0, "op"), "pickle", "is not an operation of format 1 .embedding, constant, linear"),
+    (("nodes", 0, "op"), "pickle", "is not an operation of format 1 .embedding, one_hot, constant"),
     (("nodes", 0, "op"), None, "node 0 'embedding', op must be a string, is NoneType"),
     (("nodes", 0, "weights", "weight"), "none", "weight names tensor 'none', which is not there"),
     (("nodes", 0, "weights", "weight"), "encoder.embedding.weight",
@@ -124,7 +125,9 @@ DECODER_FAULTS: list[tuple[Path, Any, str]] = [
     (("outputs", "logits"), "gone", "output 'logits': 'gone' is not a value known here"),
     (("outputs", "logits"), "token", "output 'logits' is id.9., must be vector or sequence"),
     (("outputs",), {}, "graph decoder: the output 'logits' is missing"),
-    (("outputs", "extra"), "linear", "output 'extra' is neither logits nor alignment"),
+    (("outputs", "extra"), "linear", "output 'extra' is neither logits nor log_probabilities nor"),
+    (("outputs", "log_probabilities"), "linear_2", "it has logits and log_probabilities, must have"),
+    (("nodes", 0, "name"), "state", "state, encoder, outer are no names of nodes"),
     (("outputs", "alignment"), "linear", "output 'alignment' is vector.6., must be a sequence"),
     (("more",), 1, "graph decoder: key 'more' is unknown"),
 ]  # fmt: skip
@@ -193,25 +196,14 @@ def test_layer_takes_sequences_and_a_cell_vectors() -> None:
               {**ENCODER, "sequence": ValueType("sequence", 6)})  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "attribute", "value"),
-    [("attention", "heads", 2), ("attention", "window", 3), ("attention", "gaussian", True),
-     ("attention", "energy_activation", "relu"), ("lstm_cell", "clip", 1.0)],
-)  # fmt: skip
-def test_attribute_of_the_format_that_is_not_built_is_not_implemented(
-    name: str, attribute: str, value: Any
-) -> None:
+def test_state_may_be_a_sequence_as_long_as_the_source() -> None:
     document = documents()["decoder"]
-    node(document, name)["attributes"][attribute] = value
-    with pytest.raises(NotImplementedError, match=attribute):
+    document["states"]["seen"] = {"kind": "sequence", "size": 12, "initial": "encoder.memory",
+                                  "next": "state.seen"}  # fmt: skip
+    assert checked(document, "decoder")["state.seen"] == ValueType("sequence", 12)
+    document["states"]["seen"]["size"] = 11
+    with pytest.raises(ModelFormatError, match=r"is sequence\[12\], must be sequence\[11\]"):
         checked(document, "decoder")
-
-
-def test_state_of_kind_sequence_is_not_implemented() -> None:
-    document = documents()["decoder"]
-    document["states"]["h"]["kind"] = "sequence"
-    with pytest.raises(NotImplementedError, match=r"state 'h'.*not built yet"):
-        from_json(document, "decoder")
 
 
 def test_nodes_are_at_most_4096() -> None:

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from s2s_engine.builder import ModelBuilder
 from s2s_engine.errors import InputError, InputTooLongError, NumericalError
 from s2s_engine.operations import ACTIVATIONS, OPERATIONS
 from s2s_engine.options import DecodeOptions
-from s2s_engine.reference import EXECUTE, Arguments, Reference
+from s2s_engine.reference_operations import EXECUTE, Arguments
 from s2s_engine.reference_search import log_softmax, search
 
 Array: TypeAlias = NDArray[np.float64]
@@ -511,12 +510,3 @@ def test_empty_target_of_a_model_without_end_scores_nothing() -> None:
     score = models.no_recurrence().reference().score([4, 5], [])
     assert score.log_prob == 0.0
     assert score.token_log_probs.shape == (0,)
-
-
-def test_model_without_an_encoder_is_not_built_yet() -> None:
-    m = ModelBuilder(source=5, target=4)
-    m.decoder.output(logits=m.decoder.embedding(m.decoder.token, np.zeros((4, 4), np.float32)))
-    model = m.build(end=[0])
-    alone = type(model)(**{**vars(model), "graphs": {"decoder": model.graphs["decoder"]}})
-    with pytest.raises(NotImplementedError, match="without an encoder"):
-        Reference(alone)

@@ -3,8 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 
 #include "core/entry.h"
 #include "core/errors.h"
@@ -57,6 +59,7 @@ Kind kind_of(const std::string& word, const std::string& where) {
   if (word == "ids") return Kind::ids;
   if (word == "vector") return Kind::vector;
   if (word == "sequence") return Kind::sequence;
+  if (word == "alignment") return Kind::alignment;
   throw Error(ErrorKind::model_format, where + ": kind '" + word + "' is unknown");
 }
 
@@ -70,6 +73,8 @@ Attribute attribute_of(py::handle value) {
   if (py::isinstance<py::float_>(value)) return value.cast<double>();
   return value.cast<std::string>();
 }
+
+GraphSpec graph_of(const py::dict& value);
 
 NodeSpec node_of(const py::dict& value) {
   NodeSpec node;
@@ -85,6 +90,8 @@ NodeSpec node_of(const py::dict& value) {
   node.weights = value["weights"].cast<std::map<std::string, std::string>>();
   for (const auto& [name, attribute] : value["attributes"].cast<py::dict>())
     node.attributes[name.cast<std::string>()] = attribute_of(attribute);
+  if (value.contains("body"))
+    node.body = std::make_shared<GraphSpec>(graph_of(value["body"].cast<py::dict>()));
   return node;
 }
 
@@ -109,26 +116,38 @@ GraphSpec graph_of(const py::dict& value) {
   return graph;
 }
 
+Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>& alive) {
+  if (!py::isinstance<Floats>(value))
+    throw Error(ErrorKind::model_format,
+                "tensor '" + name + "' must be a contiguous float32 array");
+  alive.push_back(py::reinterpret_borrow<Floats>(value));
+  const Floats& array = alive.back();
+  Tensor tensor;
+  tensor.shape.assign(array.shape(), array.shape() + array.ndim());
+  tensor.data = array.data();
+  return tensor;
+}
+
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
                                   std::vector<int32_t> end) {
   ModelSpec spec;
+  std::vector<Floats> alive;
+  const char* what = "a graph";
   try {
     if (graphs.contains("encoder")) spec.encoder = graph_of(graphs["encoder"].cast<py::dict>());
     if (graphs.contains("decoder")) spec.decoder = graph_of(graphs["decoder"].cast<py::dict>());
+    if (!spec.encoder && !spec.decoder)
+      throw Error(ErrorKind::model_format, "the model has neither an encoder nor a decoder");
+    what = "the name of a tensor";
+    for (const auto& [key, value] : tensors) {
+      const auto name = key.cast<std::string>();
+      spec.tensors[name] = tensor_of(name, value, alive);
+    }
   } catch (const py::cast_error&) {
-    throw Error(ErrorKind::model_format, "a graph is not of the documented form");
-  }
-  std::vector<Floats> alive;
-  for (const auto& [name, value] : tensors) {
-    if (!py::isinstance<Floats>(value))
-      throw Error(ErrorKind::model_format, "tensor '" + name.cast<std::string>() +
-                                               "' must be a contiguous float32 array");
-    alive.push_back(py::reinterpret_borrow<Floats>(value));
-    const Floats& array = alive.back();
-    Tensor tensor;
-    tensor.shape.assign(array.shape(), array.shape() + array.ndim());
-    tensor.data = array.data();
-    spec.tensors[name.cast<std::string>()] = tensor;
+    throw Error(ErrorKind::model_format, std::string(what) + " is not of the documented form");
+  } catch (const py::error_already_set& error) {  // a key that is missing, a string that is none
+    throw Error(ErrorKind::model_format,
+                std::string(what) + " is not of the documented form: " + error.what());
   }
   const py::gil_scoped_release release;
   return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
@@ -197,53 +216,126 @@ py::array_t<T> array_of(const std::vector<T>& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-// (ids, token_log_probs, log_prob, score, reason, alignment or None)
-py::tuple hypothesis_tuple(const Hypothesis& h) {
+// (ids, token_log_probs, log_prob, score, reason, alignment or None); an alignment is
+// (target, source), or (heads, target, source).
+py::tuple hypothesis_tuple(const Hypothesis& h, int64_t heads) {
   py::object alignment = py::none();
   const auto steps = static_cast<py::ssize_t>(h.token_log_probs.size());
-  if (!h.alignment.empty())
-    alignment = array_of(h.alignment).reshape({steps, static_cast<py::ssize_t>(-1)});
+  constexpr py::ssize_t kRest = -1;
+  if (!h.alignment.empty()) {
+    auto packed = array_of(h.alignment);
+    alignment = heads == 1 ? py::object(packed.reshape({steps, kRest}))
+                           : py::object(packed.reshape({steps, kRest, py::ssize_t{heads}})
+                                            .attr("transpose")(2, 0, 1)
+                                            .attr("copy")());
+  }
   return py::make_tuple(py::cast(h.ids), array_of(h.token_log_probs), h.log_prob, h.score,
                         h.reason == FinishReason::eos ? "eos" : "length", alignment);
 }
 
 template <typename Range>
-py::list hypotheses_list(const Range& hypotheses) {
+py::list hypotheses_list(const Range& hypotheses, const Session& session) {
+  const int64_t heads = session.model().plan().alignment.type.size;
   py::list out;
-  for (const Hypothesis& h : hypotheses) out.append(hypothesis_tuple(h));
+  for (const Hypothesis& h : hypotheses) out.append(hypothesis_tuple(h, heads));
   return out;
 }
 
 // --- sessions ---
 
+// The ranges that Python's options keep, for callers that do not come through them.
+void check_whole(const char* name, int64_t value, int64_t high) {
+  if (value < 1 || value > high)
+    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
+           std::to_string(high));
+}
+
+void check_request(const Plan& plan, int32_t beam_size, int32_t num_hypotheses, bool alignment,
+                   std::span<const int32_t> max_lengths) {
+  if (!plan.has_decoder) refuse("this model has no decoder");
+  check_whole("beam_size", beam_size, 1024);
+  check_whole("num_hypotheses", num_hypotheses, beam_size);
+  if (alignment && plan.alignment.slot < 0) refuse("this model gives no alignment");
+  for (const int32_t length : max_lengths) check_whole("max_length", length, 1'000'000);
+}
+
+std::vector<int32_t> target_of(const Session& session, py::handle value) {
+  if (!session.model().plan().has_decoder) refuse("this model has no decoder");
+  std::vector<int32_t> ids = ids_of(value);
+  const auto limit = session.model().vocabulary();
+  for (const int32_t id : ids)
+    if (id < 0 || id >= limit)
+      refuse("target id " + std::to_string(id) + " is outside the vocabulary of " +
+             std::to_string(limit) + " ids");
+  return ids;
+}
+
+// A model without an encoder reads a prompt; for any other model there is none.
+class Prompt {
+ public:
+  Prompt(const Session& session, py::handle value) : given_(!value.is_none()) {
+    if (given_ == !session.model().plan().inputs.empty())
+      refuse("a prompt is for models without an encoder, which need one");
+    if (!given_) return;
+    ids_ = target_of(session, value);
+    if (session.model().target().start < 0 && ids_.empty())
+      refuse("the prompt is empty, and the model has no start token to begin with");
+    view_ = ids_;
+  }
+  Prompts prompts() const { return given_ ? Prompts{&view_, 1} : Prompts{}; }
+  std::span<const int32_t> view() const { return view_; }
+
+ private:
+  bool given_;
+  std::vector<int32_t> ids_;
+  std::span<const int32_t> view_;
+};
+
 py::list decode(Session& session, const py::list& inputs, int32_t beam_size, int32_t num_hypotheses,
-                bool alignment, int32_t max_length) {
+                bool alignment, int32_t max_length, py::handle given) {
+  const Prompt prompt(session, given);
+  check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1});
   const Sentence sentence(session.model().plan(), inputs);
   const Source source = sentence.source();
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.decode({&source, 1}, {beam_size, num_hypotheses, alignment}, {&max_length, 1});
+    results = &session.decode({&source, 1}, {beam_size, num_hypotheses, alignment},
+                              {&max_length, 1}, prompt.prompts());
   }
-  return hypotheses_list(results->sentence(0));
+  return hypotheses_list(results->sentence(0), session);
 }
 
-py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment) {
+py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment,
+                py::handle given) {
+  const Prompt prompt(session, given);
   const Sentence sentence(session.model().plan(), inputs);
   const Source source = sentence.source();
-  const std::vector<int32_t> ids = ids_of(target);
+  const std::vector<int32_t> ids = target_of(session, target);
   const std::span<const int32_t> view = ids;
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.score({&source, 1}, {&view, 1}, alignment);
+    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts());
   }
-  return hypothesis_tuple(results->sentence(0).front());
+  return hypothesis_tuple(results->sentence(0).front(), session.model().plan().alignment.type.size);
 }
 
 py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py::list>& sources,
                      int32_t beam_size, int32_t num_hypotheses, bool alignment,
-                     const std::vector<int32_t>& max_lengths, int32_t batch_size) {
+                     const std::vector<int32_t>& max_lengths, int32_t batch_size,
+                     const std::vector<py::object>& given) {
+  if (sessions.empty() || max_lengths.size() != sources.size())
+    refuse("a batch needs a session, and a limit for every source");
+  if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
+    refuse("prompts are for models without an encoder, one for every source");
+  check_whole("batch_size", batch_size, 1 << 20);
+  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment, max_lengths);
+  std::vector<Prompt> prompts;
+  std::vector<std::span<const int32_t>> prompt_views;
+  prompts.reserve(given.size());
+  for (const py::object& prompt : given) prompts.emplace_back(*sessions.front(), prompt);
+  for (const Prompt& prompt : prompts) prompt_views.push_back(prompt.view());
   std::vector<Sentence> sentences;
   sentences.reserve(sources.size());
   for (const py::list& inputs : sources)
@@ -254,10 +346,11 @@ py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py
   {
     const py::gil_scoped_release release;
     results = decode_batch(sessions, views, {beam_size, num_hypotheses, alignment}, max_lengths,
-                           batch_size);
+                           batch_size, prompt_views);
   }
   py::list out;
-  for (const Hypotheses& hypotheses : results) out.append(hypotheses_list(hypotheses));
+  for (const Hypotheses& hypotheses : results)
+    out.append(hypotheses_list(hypotheses, *sessions.front()));
   return out;
 }
 
@@ -271,17 +364,26 @@ py::dict encode(Session& session, const py::list& inputs) {
   const auto& outputs = session.model().plan().outputs;
   for (std::size_t n = 0; n < outputs.size(); ++n) {
     const Session::OutputView view = session.output(n);
-    const int64_t rows = view.rows < 0 ? 1 : view.rows;
-    Floats array({rows, view.size});
-    for (int64_t r = 0; r < rows; ++r)
+    if (view.kind == Kind::ids) continue;  // for the decoder's use
+    Floats array({view.rows * view.columns, view.size});
+    for (int64_t r = 0; r < view.rows * view.columns; ++r)
       std::memcpy(array.mutable_data(r, 0), view.data + r * view.stride,
                   static_cast<std::size_t>(view.size) * sizeof(float));
-    out[py::str(outputs[n].name)] = view.rows < 0 ? array.reshape({view.size}) : array;
+    py::object value = array;
+    if (view.kind == Kind::vector) value = array.reshape({view.size});
+    if (view.kind == Kind::alignment)  // (heads, queries, positions), or without heads
+      value = view.size == 1 ? py::object(array.reshape({view.rows, view.columns}))
+                             : py::object(array.reshape({view.rows, view.columns, view.size})
+                                              .attr("transpose")(2, 0, 1)
+                                              .attr("copy")());
+    out[py::str(outputs[n].name)] = value;
   }
   return out;
 }
 
 py::tuple label(Session& session, const py::list& inputs, std::size_t output) {
+  if (output >= session.model().plan().outputs.size())
+    refuse("the encoder has no output " + std::to_string(output));
   const Sentence sentence(session.model().plan(), inputs);
   std::vector<Session::Label> labels;
   {
@@ -299,10 +401,7 @@ py::tuple label(Session& session, const py::list& inputs, std::size_t output) {
 
 Floats forced_logits(Session& session, const py::list& inputs, py::handle target) {
   const Sentence sentence(session.model().plan(), inputs);
-  const std::vector<int32_t> ids = ids_of(target);
-  const auto limit = session.model().vocabulary();
-  for (const int32_t id : ids)
-    if (id < 0 || id >= limit) refuse("target id " + std::to_string(id) + " is out of range");
+  const std::vector<int32_t> ids = target_of(session, target);
   std::vector<float> logits;
   {
     const py::gil_scoped_release release;
@@ -310,6 +409,16 @@ Floats forced_logits(Session& session, const py::list& inputs, py::handle target
   }
   const auto steps = static_cast<py::ssize_t>(ids.size() + 1);
   return Floats(array_of(logits).reshape({steps, static_cast<py::ssize_t>(-1)}));
+}
+
+// Addresses of the kernels that a session runs, for the test that disassembles them.
+std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
+  const Kernels& k = session.kernels();
+  const auto address = [](auto* function) { return reinterpret_cast<std::uintptr_t>(function); };
+  return {address(k.linear),     address(k.copy),      address(k.binary), address(k.interpolate),
+          address(k.map),        address(k.softmax),   address(k.pool),   address(k.lstm_gates),
+          address(k.gru_gates),  address(k.gru_reset), address(k.attention),
+          address(k.normaliser), address(k.top_k)};
 }
 
 }  // namespace
@@ -334,13 +443,15 @@ PYBIND11_MODULE(_core, module) {
            py::arg("isa"))
       .def_property_readonly("isa", &Session::isa)
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
+      .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("decode", &decode, py::arg("inputs"), py::arg("beam_size"), py::arg("num_hypotheses"),
-           py::arg("alignment"), py::arg("max_length"))
-      .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"))
+           py::arg("alignment"), py::arg("max_length"), py::arg("prompt") = py::none())
+      .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
+           py::arg("prompt") = py::none())
       .def("encode", &encode, py::arg("inputs"))
       .def("label", &label, py::arg("inputs"), py::arg("output"))
       .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"));
   module.def("decode_batch", &decode_many, py::arg("sessions"), py::arg("sources"),
              py::arg("beam_size"), py::arg("num_hypotheses"), py::arg("alignment"),
-             py::arg("max_lengths"), py::arg("batch_size"));
+             py::arg("max_lengths"), py::arg("batch_size"), py::arg("prompts"));
 }

@@ -19,7 +19,8 @@ int64_t length_of(const Source& source) {
 
 std::vector<Hypotheses> decode_batch(std::span<Session* const> sessions,
                                      std::span<const Source> sources, const DecodeRequest& request,
-                                     std::span<const int32_t> max_lengths, int32_t batch_size) {
+                                     std::span<const int32_t> max_lengths, int32_t batch_size,
+                                     Prompts prompts) {
   std::vector<std::size_t> order(sources.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -33,11 +34,13 @@ std::vector<Hypotheses> decode_batch(std::span<Session* const> sessions,
     const std::size_t first = batch * size, last = std::min(first + size, sources.size());
     std::vector<Source> inputs;
     std::vector<int32_t> limits;
+    std::vector<std::span<const int32_t>> leads;
     for (std::size_t n = first; n < last; ++n) {
       inputs.push_back(sources[order[n]]);
       limits.push_back(max_lengths[order[n]]);
+      if (!prompts.empty()) leads.push_back(prompts[order[n]]);
     }
-    const SearchResults& found = session.decode(inputs, request, limits);
+    const SearchResults& found = session.decode(inputs, request, limits, leads);
     for (std::size_t n = first; n < last; ++n) {
       const auto hypotheses = found.sentence(static_cast<int32_t>(n - first));
       results[order[n]].assign(hypotheses.begin(), hypotheses.end());

@@ -15,6 +15,7 @@ using Hypotheses = std::vector<Hypothesis>;
 // are in the order of the sources. Throws what the first failing batch threw.
 std::vector<Hypotheses> decode_batch(std::span<Session* const> sessions,
                                      std::span<const Source> sources, const DecodeRequest& request,
-                                     std::span<const int32_t> max_lengths, int32_t batch_size);
+                                     std::span<const int32_t> max_lengths, int32_t batch_size,
+                                     Prompts prompts = {});
 
 }  // namespace s2s

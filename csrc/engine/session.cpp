@@ -43,10 +43,14 @@ Session::Session(std::shared_ptr<const Model> model, const std::string& isa)
     : model_(std::move(model)),
       plan_(model_->plan()),
       kernels_(kernels_for(isa)),
-      workspace_(plan_) {}
+      workspace_(plan_),
+      sentence_maps_(plan_.lengths.size()),
+      row_maps_(plan_.lengths.size()),
+      sentence_positions_(plan_.lengths.size()),
+      row_positions_(plan_.lengths.size()) {}
 
 const SearchResults& Session::decode(std::span<const Source> sources, const DecodeRequest& request,
-                                     std::span<const int32_t> max_lengths) {
+                                     std::span<const int32_t> max_lengths, Prompts prompts) {
   const Busy busy(*this);
   begin(sources, request.beam_size);
   options_.start = model_->target().start;
@@ -54,19 +58,21 @@ const SearchResults& Session::decode(std::span<const Source> sources, const Deco
   options_.beam_size = request.beam_size;
   options_.num_hypotheses = request.num_hypotheses;
   options_.alignment = request.alignment;
+  options_.prompts = prompts;
   search_.run(*this, options_, max_lengths, results_);
   return results_;
 }
 
 const SearchResults& Session::score(std::span<const Source> sources,
                                     std::span<const std::span<const int32_t>> targets,
-                                    bool alignment) {
+                                    bool alignment, Prompts prompts) {
   const Busy busy(*this);
   begin(sources, 1);
   options_.start = model_->target().start;
   options_.end.assign(model_->target().end.begin(), model_->target().end.end());
   options_.beam_size = options_.num_hypotheses = 1;
   options_.alignment = alignment;
+  options_.prompts = prompts;
   search_.score(*this, options_, targets, results_);
   return results_;
 }
@@ -78,9 +84,12 @@ void Session::encode(const Source& source) {
 
 Session::OutputView Session::output(std::size_t index) const noexcept {
   const Value& value = plan_.outputs[index].value;
-  const int64_t stride = value.level == Level::fixed ? 0 : padded(value.type.size);
-  return {workspace_.floats(value.slot), value.is_sequence() ? sentences_.positions : -1,
-          value.type.size, stride};
+  return {workspace_.floats(value.slot),
+          value.type.kind,
+          sentences_.count(value.along),
+          sentences_.count(value.across),
+          value.type.size,
+          value.level == Level::fixed ? 0 : padded(value.type.size)};
 }
 
 std::vector<Session::Label> Session::label(const Source& source, std::size_t index) {
@@ -88,7 +97,7 @@ std::vector<Session::Label> Session::label(const Source& source, std::size_t ind
   begin({&source, 1}, 0);
   const OutputView logits = output(index);
   std::vector<Label> labels;
-  for (int64_t row = 0; row < std::abs(logits.rows); ++row) {
+  for (int64_t row = 0; row < logits.rows; ++row) {
     const float* x = logits.data + row * logits.stride;
     const LogSoftmax log_prob = log_softmax(x, logits.size, "position", row, 0);
     Candidate best;
@@ -115,15 +124,17 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
 
 int32_t Session::source_length(int32_t sentence) const noexcept {
+  const std::vector<int32_t>& offsets = sentence_maps_[kSource].offsets;
   const auto s = static_cast<std::size_t>(sentence);
-  return offsets_[s + 1] - offsets_[s];
+  return offsets[s + 1] - offsets[s];
 }
 
 std::span<const float> Session::alignment(int32_t row) const noexcept {
   if (plan_.alignment.slot < 0) return {};
-  const auto r = static_cast<std::size_t>(row);
-  return {alignment_.data() + row_offsets_[r],
-          static_cast<std::size_t>(row_offsets_[r + 1] - row_offsets_[r])};
+  const Positions& positions = row_positions_[static_cast<std::size_t>(plan_.alignment.along)];
+  const int64_t heads = plan_.alignment.type.size;
+  const int32_t first = positions.offsets[row], last = positions.offsets[row + 1];
+  return {alignment_.data() + first * heads, static_cast<std::size_t>((last - first) * heads)};
 }
 
 // --- one sentence level ---
@@ -131,9 +142,15 @@ std::span<const float> Session::alignment(int32_t row) const noexcept {
 void Session::begin(std::span<const Source> sources, int32_t beam) {
   check_sources(sources);
   frame_sentences(sources);
-  const int64_t rows = static_cast<int64_t>(sources.size()) * beam;
-  workspace_.reserve({static_cast<int64_t>(sources.size()), sentences_.positions, rows,
-                      static_cast<int64_t>(sentences_.positions) * beam});
+  Counts counts;
+  for (int32_t item = 0; item < sentences_.items; ++item) {
+    const int64_t length = source_length(item);
+    counts.items += 1;
+    counts.positions += length;
+    counts.squares += length * length;
+  }
+  workspace_.reserve(
+      {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
   load_inputs(sources);
   for (const auto& op : plan_.sentence_ops) op->run(context(sentences_));
 }
@@ -178,26 +195,28 @@ void Session::check_sources(std::span<const Source> sources) const {
 
 // A model without sequence inputs has one position per sentence, which nothing reads.
 void Session::frame_sentences(std::span<const Source> sources) {
-  offsets_.assign(1, 0);
-  for (const Source& source : sources) {
-    int64_t length = 1;
-    for (std::size_t n = 0; n < source.size(); ++n) {
-      const Kind kind = plan_.inputs[n].type.kind;
-      if (kind == Kind::ids || kind == Kind::sequence) length = source[n].length;
-    }
-    if (offsets_.back() + length > INT32_MAX)
-      throw Error(ErrorKind::input_too_long, "the batch has more than 2^31 positions");
-    offsets_.push_back(offsets_.back() + static_cast<int32_t>(length));
-  }
-  item_of_position_.resize(static_cast<std::size_t>(offsets_.back()));
-  for (std::size_t item = 0; item + 1 < offsets_.size(); ++item)
-    std::fill(item_of_position_.begin() + offsets_[item],
-              item_of_position_.begin() + offsets_[item + 1], static_cast<int32_t>(item));
   sentences_ = {};
   sentences_.items = static_cast<int32_t>(sources.size());
-  sentences_.positions = offsets_.back();
-  sentences_.offsets = offsets_.data();
-  sentences_.item_of_position = item_of_position_.data();
+  for (std::size_t length = 0; length < plan_.lengths.size(); ++length) {
+    Maps& maps = sentence_maps_[length];
+    const auto [a, b] = plan_.lengths[length];
+    maps.offsets.assign(1, 0);
+    maps.item.clear();
+    for (std::size_t item = 0; item < sources.size(); ++item) {
+      int64_t source = 1;
+      for (std::size_t n = 0; n < sources[item].size(); ++n) {
+        const Kind kind = plan_.inputs[n].type.kind;
+        if (kind == Kind::ids || kind == Kind::sequence) source = sources[item][n].length;
+      }
+      if (maps.offsets.back() + a * source + b > INT32_MAX)
+        throw Error(ErrorKind::input_too_long, "the batch has more than 2^31 positions");
+      maps.offsets.push_back(maps.offsets.back() + static_cast<int32_t>(a * source + b));
+      maps.item.resize(static_cast<std::size_t>(maps.offsets.back()), static_cast<int32_t>(item));
+    }
+    sentence_positions_[length] = {maps.offsets.back(), maps.offsets.data(), maps.item.data(),
+                                   nullptr, nullptr};
+  }
+  sentences_.positions = sentence_positions_.data();
 }
 
 void Session::load_inputs(std::span<const Source> sources) {
@@ -218,7 +237,7 @@ void Session::load_inputs(std::span<const Source> sources) {
     }
   }
   for (int32_t item = 0; item < sentences_.items; ++item) {
-    const int32_t begin = offsets_[static_cast<std::size_t>(item)];
+    const int32_t begin = sentence_positions_[kSource].offsets[item];
     const int32_t length = source_length(item);
     if (plan_.source_length >= 0)
       workspace_.floats(plan_.source_length)[item * kLanes] = static_cast<float>(length);
@@ -255,6 +274,7 @@ LogSoftmax Session::log_softmax(const float* logits, int64_t size, const char* w
     throw Error(ErrorKind::numerical, "the logits of " + std::string(what) + " " +
                                           std::to_string(where) + " of sentence " +
                                           std::to_string(sentence) + " hold a NaN or an infinity");
+  if (plan_.normalised) return {0.0F, 0.0F};
   return {found.maximum, static_cast<float>(natural_log(found.sum))};
 }
 
@@ -273,41 +293,51 @@ void Session::run_step(std::span<const StepRow> rows) {
   for (const auto& op : plan_.row_ops) op->run(context(rows_));
   if (plan_.alignment.slot < 0 || !options_.alignment) return;
   const float* weights = workspace_.floats(plan_.alignment.slot);
-  const int64_t width = padded(plan_.alignment.type.size);
-  alignment_.resize(static_cast<std::size_t>(rows_.positions));
-  for (int32_t p = 0; p < rows_.positions; ++p)
-    alignment_[static_cast<std::size_t>(p)] = weights[p * width];
+  const int64_t heads = plan_.alignment.type.size, width = padded(heads);
+  const int64_t count = rows_.count(plan_.alignment.along);
+  alignment_.resize(static_cast<std::size_t>(count * heads));
+  for (int64_t p = 0; p < count; ++p)
+    std::copy_n(weights + p * width, heads, alignment_.data() + p * heads);
 }
 
 void Session::frame_rows(std::span<const StepRow> rows) {
-  row_offsets_.assign(1, 0);
   sentence_of_row_.clear();
+  steps_.clear();
   for (const StepRow& row : rows) {
     sentence_of_row_.push_back(row.sentence);
-    row_offsets_.push_back(row_offsets_.back() + source_length(row.sentence));
+    steps_.push_back(row.step);
   }
-  rows_ = {};
-  rows_.items = static_cast<int32_t>(rows.size());
-  rows_.positions = row_offsets_.back();
-  rows_.offsets = row_offsets_.data();
-  rows_.sentence_of_item = sentence_of_row_.data();
+  for (std::size_t length = 0; length < plan_.lengths.size(); ++length)
+    frame_positions(rows, length);
+  rows_ = {static_cast<int32_t>(rows.size()), row_positions_.data(), sentence_of_row_.data(),
+           steps_.data()};
+}
+
+void Session::frame_positions(std::span<const StepRow> rows, std::size_t length) {
+  Maps& maps = row_maps_[length];
+  const std::vector<int32_t>& of_sentence = sentence_maps_[length].offsets;
+  std::swap(maps.offsets, maps.before);
+  maps.offsets.assign(1, 0);
+  for (const StepRow& row : rows) {
+    const auto s = static_cast<std::size_t>(row.sentence);
+    maps.offsets.push_back(maps.offsets.back() + of_sentence[s + 1] - of_sentence[s]);
+  }
+  row_positions_[length] = {maps.offsets.back(), maps.offsets.data(), nullptr, nullptr, nullptr};
   if (!plan_.row_maps) return;
-  const auto positions = static_cast<std::size_t>(rows_.positions);
-  row_of_position_.resize(positions);
-  sentence_of_position_.resize(positions);
-  sentence_position_.resize(positions);
+  maps.item.clear();
+  maps.sentence.clear();
+  maps.sentence_position.clear();
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    const int32_t first = offsets_[static_cast<std::size_t>(rows[r].sentence)];
-    for (int32_t p = row_offsets_[r]; p < row_offsets_[r + 1]; ++p) {
-      const auto position = static_cast<std::size_t>(p);
-      row_of_position_[position] = static_cast<int32_t>(r);
-      sentence_of_position_[position] = rows[r].sentence;
-      sentence_position_[position] = first + p - row_offsets_[r];
+    const auto s = static_cast<std::size_t>(rows[r].sentence);
+    for (int32_t p = of_sentence[s]; p < of_sentence[s + 1]; ++p) {
+      maps.item.push_back(static_cast<int32_t>(r));
+      maps.sentence.push_back(rows[r].sentence);
+      maps.sentence_position.push_back(p);
     }
   }
-  rows_.item_of_position = row_of_position_.data();
-  rows_.sentence_of_position = sentence_of_position_.data();
-  rows_.sentence_position = sentence_position_.data();
+  row_positions_[length].item = maps.item.data();
+  row_positions_[length].sentence = maps.sentence.data();
+  row_positions_[length].sentence_position = maps.sentence_position.data();
 }
 
 // Rows that keep their place take their states by exchange; others are gathered by parent.
@@ -320,6 +350,10 @@ void Session::move_states(std::span<const StepRow> rows) {
       workspace_.exchange(state.slot, state.next);
       continue;
     }
+    if (state.along != kItems) {
+      move_positions(state, rows);
+      continue;
+    }
     const auto bytes = static_cast<std::size_t>(state.width) * sizeof(float);
     for (std::size_t r = 0; r < rows.size(); ++r) {
       float* to = workspace_.floats(state.slot) + static_cast<int64_t>(r) * state.width;
@@ -329,6 +363,28 @@ void Session::move_states(std::span<const StepRow> rows) {
         std::memcpy(to, workspace_.floats(state.initial) + rows[r].sentence * state.width, bytes);
       else
         std::memset(to, 0, bytes);
+    }
+  }
+}
+
+// The same for a state of the sequence kind: all positions of a row move together.
+void Session::move_positions(const PlanState& state, std::span<const StepRow> rows) {
+  const auto length = static_cast<std::size_t>(state.along);
+  const Maps& maps = row_maps_[length];
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const int64_t floats = (maps.offsets[r + 1] - maps.offsets[r]) * state.width;
+    const auto bytes = static_cast<std::size_t>(floats) * sizeof(float);
+    float* to = workspace_.floats(state.slot) + maps.offsets[r] * state.width;
+    if (rows[r].parent >= 0) {
+      const int32_t from = maps.before[static_cast<std::size_t>(rows[r].parent)];
+      std::memcpy(to, workspace_.floats(state.next) + from * state.width, bytes);
+    } else if (state.initial >= 0) {
+      const int32_t* offsets = sentence_positions_[length].offsets;
+      const float* initial =
+          workspace_.floats(state.initial) + offsets[rows[r].sentence] * state.width;
+      std::memcpy(to, initial, bytes);
+    } else {
+      std::memset(to, 0, bytes);
     }
   }
 }

@@ -29,6 +29,9 @@ struct DecodeRequest {
   bool alignment = false;
 };
 
+// For models without an encoder: one prompt per sentence, none otherwise.
+using Prompts = std::span<const std::span<const int32_t>>;
+
 // Turns logits of one row into log-probabilities.
 struct LogSoftmax {
   float maximum;
@@ -42,20 +45,25 @@ class Session : private StepModel {
   Session(std::shared_ptr<const Model> model, const std::string& isa);
 
   const char* isa() const noexcept { return kernels_.isa; }
+  // The functions that run; a test disassembles them.
+  const Kernels& kernels() const noexcept { return kernels_; }
   const Model& model() const noexcept { return *model_; }
   int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
 
   // Decodes sentences together. Throws Error(input), Error(numerical), Error(busy).
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
-                              std::span<const int32_t> max_lengths);
+                              std::span<const int32_t> max_lengths, Prompts prompts = {});
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
-                             std::span<const std::span<const int32_t>> targets, bool alignment);
+                             std::span<const std::span<const int32_t>> targets, bool alignment,
+                             Prompts prompts = {});
   // Runs the encoder over one sentence; `output` reads what it left, until the next call.
   void encode(const Source& source);
   struct OutputView {
     const float* data;
-    int64_t rows;  // -1: a vector
+    Kind kind;
+    int64_t rows;     // 1 for a vector
+    int64_t columns;  // 1 but for alignments
     int64_t size;
     int64_t stride;
   };
@@ -99,11 +107,18 @@ class Session : private StepModel {
   SearchResults results_;
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 
+  // The maps of one level and length; `before` are the offsets of the step before.
+  struct Maps {
+    std::vector<int32_t> offsets, item, sentence, sentence_position, before;
+  };
+  void frame_positions(std::span<const StepRow> rows, std::size_t length);
+  void move_positions(const PlanState& state, std::span<const StepRow> rows);
+
   Frame sentences_, rows_;
-  std::vector<int32_t> offsets_, item_of_position_;              // of sentences
-  std::vector<int32_t> row_offsets_, row_of_position_, sentence_of_row_;
-  std::vector<int32_t> sentence_of_position_, sentence_position_;  // of rows' positions
-  std::vector<float> alignment_;                                 // of one step, packed
+  std::vector<Maps> sentence_maps_, row_maps_;
+  std::vector<Positions> sentence_positions_, row_positions_;
+  std::vector<int32_t> sentence_of_row_, steps_;
+  std::vector<float> alignment_;  // of one step, packed: positions x heads
   SearchOptions options_;
 };
 

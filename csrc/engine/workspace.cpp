@@ -5,16 +5,32 @@
 namespace s2s {
 namespace {
 
-int64_t units(const Slot& slot, const Shape& shape) {
-  if (slot.level == Level::sentence) return slot.positions ? shape.positions : shape.sentences;
-  return slot.positions ? shape.row_positions : shape.rows;
+// The sum over items of (a S + b) (c S + d); (a, b) = (0, 1) where there is no such position.
+int64_t units(const Plan& plan, const Slot& slot, const Shape& shape) {
+  const auto length = [&](Along along) {
+    return along == kItems ? Length{0, 1} : plan.lengths[static_cast<std::size_t>(along)];
+  };
+  const Counts& counts = slot.level == Level::sentence ? shape.sentences : shape.rows;
+  const Length first = length(slot.along), second = length(slot.across);
+  return first.a * second.a * counts.squares +
+         (first.a * second.b + first.b * second.a) * counts.positions +
+         first.b * second.b * counts.items;
 }
 
 // Every slot begins on a cache line. Kernels read and write whole padded rows and no further, ids
 // are packed.
-int64_t floats_of(const Slot& slot, const Shape& shape) {
+int64_t floats_of(const Plan& plan, const Slot& slot, const Shape& shape) {
   constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(float));
-  return (units(slot, shape) * slot.width + kLine - 1) / kLine * kLine;
+  return (units(plan, slot, shape) * slot.width + kLine - 1) / kLine * kLine;
+}
+
+bool covers(const Counts& a, const Counts& b) {
+  return a.items >= b.items && a.positions >= b.positions && a.squares >= b.squares;
+}
+
+Counts larger(const Counts& a, const Counts& b) {
+  return {std::max(a.items, b.items), std::max(a.positions, b.positions),
+          std::max(a.squares, b.squares)};
 }
 
 }  // namespace
@@ -26,21 +42,17 @@ Workspace::Workspace(const Plan& plan) : plan_(plan), addresses_(plan.slots.size
 }
 
 void Workspace::reserve(const Shape& shape) {
-  if (shape.sentences <= shape_.sentences && shape.positions <= shape_.positions &&
-      shape.rows <= shape_.rows && shape.row_positions <= shape_.row_positions)
-    return;
-  shape_ = {std::max(shape.sentences, shape_.sentences), std::max(shape.positions, shape_.positions),
-            std::max(shape.rows, shape_.rows),
-            std::max(shape.row_positions, shape_.row_positions)};
+  if (covers(shape_.sentences, shape.sentences) && covers(shape_.rows, shape.rows)) return;
+  shape_ = {larger(shape.sentences, shape_.sentences), larger(shape.rows, shape_.rows)};
   int64_t total = kLanes;  // a slice of the last row may be read a vector further than it goes
   for (const Slot& slot : plan_.slots)
-    if (slot.level != Level::fixed) total += floats_of(slot, shape_);
+    if (slot.level != Level::fixed) total += floats_of(plan_, slot, shape_);
   memory_.reserve(static_cast<std::size_t>(total) * sizeof(float));
   float* next = memory_.floats();
   for (std::size_t n = 0; n < plan_.slots.size(); ++n) {
     if (plan_.slots[n].level == Level::fixed) continue;
     addresses_[n] = next;
-    next += floats_of(plan_.slots[n], shape_);
+    next += floats_of(plan_, plan_.slots[n], shape_);
   }
 }
 

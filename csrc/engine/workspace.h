@@ -9,11 +9,16 @@
 
 namespace s2s {
 
-struct Shape {
-  int64_t sentences = 0;
+// Sums over sentences (and over rows): of 1, of the source length, of its square.
+struct Counts {
+  int64_t items = 0;
   int64_t positions = 0;
-  int64_t rows = 0;
-  int64_t row_positions = 0;
+  int64_t squares = 0;
+};
+
+struct Shape {
+  Counts sentences;
+  Counts rows;
 };
 
 class Workspace {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,12 +11,15 @@
 
 namespace s2s {
 
+struct GraphSpec;
+
 struct NodeSpec {
   std::string name;
   std::string op;
   std::map<std::string, std::vector<std::string>> inputs;  // references by role
   std::map<std::string, std::string> weights;              // tensor names by role
   std::map<std::string, Attribute> attributes;
+  std::shared_ptr<const GraphSpec> body;  // of a scan
 };
 
 struct StateSpec {

@@ -5,6 +5,7 @@
 
 #include "core/entry.h"
 #include "core/errors.h"
+#include "ops/scan.h"
 
 namespace s2s {
 namespace {
@@ -26,6 +27,7 @@ class Planner {
     for (const Slot& slot : layout_.slots) width += slot.width;
     if (width > kMaxWidth) refuse("the graphs' values take more than 2^27 floats per row");
     plan_.slots = std::move(layout_.slots);
+    plan_.lengths = std::move(layout_.lengths);
     plan_.row_maps = layout_.row_maps;
     return std::move(plan_);
   }
@@ -37,6 +39,15 @@ class Planner {
     std::vector<SlotId> reads;
     std::vector<SlotId> writes;
   };
+  // Where nodes stand: the graph's name in messages, where their steps go, and, inside the body of
+  // a scan, the level of the scan.
+  struct Place {
+    std::string where;
+    std::vector<Step>& steps;
+    bool decoder;
+    bool body = false;
+    Level level = Level::fixed;
+  };
   using Values = std::unordered_map<std::string, Value>;
 
   void encoder(const GraphSpec& graph) {
@@ -44,7 +55,6 @@ class Planner {
     for (const InputSpec& input : graph.inputs) {
       check_size(input.type, "graph encoder, input '" + input.name + "'");
       const Value value = new_input(input.type, Level::sentence);
-      plan_.reads_positions |= value.is_sequence();
       if (input.name == "source_length") {
         plan_.source_length = value.slot;
       } else if (input.name == "position") {
@@ -55,10 +65,10 @@ class Planner {
       }
       define(values, input.name, value, "graph encoder");
     }
-    nodes(graph, values, "graph encoder");
+    nodes(graph, values, {"graph encoder", steps_, false});
     for (const auto& [name, reference] : graph.outputs) {
       const Value& value = find(values, reference, "graph encoder, output '" + name + "'");
-      if (value.type.kind == Kind::id || value.type.kind == Kind::ids)
+      if (value.type.kind == Kind::id)
         refuse("graph encoder, output '" + name + "' is " + to_string(value.type));
       plan_.outputs.push_back({name, value});
       roots_.push_back(value.slot);
@@ -75,12 +85,11 @@ class Planner {
     if (plan_.token < 0) refuse(where + ": the input 'token' is missing");
     for (const auto& [name, state] : graph.states) {
       check_size(state.type, where + ", state '" + name + "'");
-      if (state.type.kind != Kind::vector)
-        throw Error(ErrorKind::not_implemented, where + ", state '" + name +
-                                                    "': states other than vectors are not built yet");
+      if (state.type.kind != Kind::vector && state.type.kind != Kind::sequence)
+        refuse(where + ", state '" + name + "' must be a vector or a sequence");
       define(values, "state." + name, new_input(state.type, Level::row), where);
     }
-    nodes(graph, values, where);
+    nodes(graph, values, {where, steps_, true});
     for (const auto& [name, state] : graph.states) add_state(name, state, values);
     decoder_outputs(graph, values);
   }
@@ -112,7 +121,9 @@ class Planner {
       const std::string where = "graph decoder, output '" + name + "'";
       // Whatever computes them, logits and alignment are values of the row level.
       const Value value = copied(find(values, reference, where), where, false);
-      if (name == "logits") {
+      if (name == "logits" || name == "log_probabilities") {
+        if (plan_.logits.slot >= 0) refuse(where + ": logits and log_probabilities exclude each other");
+        plan_.normalised = name == "log_probabilities";
         if (value.type != ValueType{Kind::vector, vocabulary_})
           refuse(where + " is " + to_string(value.type) + ", must be vector[" +
                  std::to_string(vocabulary_) + "]");
@@ -121,30 +132,37 @@ class Planner {
         if (value.type.kind != Kind::sequence) refuse(where + " must be a sequence");
         plan_.alignment = value;
       } else {
-        refuse(where + " is neither logits nor alignment");
+        refuse(where + " is none of logits, log_probabilities and alignment");
       }
       roots_.push_back(value.slot);
     }
     if (plan_.logits.slot < 0) refuse("graph decoder: the output 'logits' is missing");
   }
 
-  void nodes(const GraphSpec& graph, Values& values, const std::string& where) {
+  void nodes(const GraphSpec& graph, Values& values, const Place& place) {
     for (const NodeSpec& node : graph.nodes) {
-      const std::string here = where + ", node '" + node.name + "' (" + node.op + ")";
+      const std::string here = place.where + ", node '" + node.name + "' (" + node.op + ")";
       Call call(here, layout_);
+      call.in_decoder = place.decoder;
       for (const auto& [role, references] : node.inputs)
         for (const std::string& reference : references) {
           const Value& value = find(values, reference, here);
           call.inputs[role].push_back(value);
           call.level = std::max(call.level, value.level);
         }
+      if (place.body) call.level = place.level;
       for (const auto& [role, tensor] : node.weights) {
         const auto found = model_.tensors.find(tensor);
         if (found == model_.tensors.end()) refuse(here + ": there is no tensor '" + tensor + "'");
         call.weights[role] = found->second;
       }
       call.attributes = node.attributes;
-      run_node(node.op, call, here, [&](const std::string& role, const Value& value) {
+      if (place.body && (node.op == "scan" || node.op == "first_step"))
+        refuse(here + " may not stand in the body of a scan");
+      if ((node.op == "scan") != (node.body != nullptr)) refuse(here + ": a scan has a body");
+      Made made = node.body != nullptr ? scan(*node.body, values, call, here, place.decoder)
+                                       : make_op(node.op, call);
+      add_step(std::move(made), call, place.steps, [&](const std::string& role, const Value& value) {
         check_size(value.type, here);
         define(values, role.empty() ? node.name : node.name + "." + role, value, here);
       });
@@ -152,15 +170,86 @@ class Planner {
   }
 
   template <typename Define>
-  void run_node(const std::string& op, Call& call, const std::string&, const Define& define_output) {
-    Made made = make_op(op, call);
+  static void add_step(Made made, const Call& call, std::vector<Step>& steps,
+                       const Define& define_output) {
     Step step{std::move(made.op), call.run_level(), call.reads, {}};
     for (const auto& [role, value] : made.outputs) {
       if (value.level == Level::fixed) step.level = Level::fixed;
       step.writes.push_back(value.slot);
       define_output(role, value);
     }
-    steps_.push_back(std::move(step));
+    steps.push_back(std::move(step));
+  }
+
+  // The body's vectors are slots of the scan's own items; it sees everything that the scan sees.
+  Made scan(const GraphSpec& body, const Values& outer, Call& call, const std::string& where,
+            bool decoder) {
+    call.only({"x"}, {"direction"});
+    const std::vector<Value>& x = call.joined("x");
+    ScanParts parts;
+    parts.along = call.along(x);
+    if (parts.along == kItems) refuse(where + ": x holds no sequence");
+    const std::string& direction = call.word("direction");
+    if (direction != "forward" && direction != "backward")
+      refuse(where + ": direction is '" + direction + "', must be forward or backward");
+    parts.backward = direction == "backward";
+    call.level = call.run_level();
+    for (const Value& value : x) parts.x.push_back(call.read(value, parts.along));
+    const ValueType features = {Kind::vector, joined_size(x)};
+    if (body.inputs.size() != 1 || body.inputs.front().name != "x" ||
+        body.inputs.front().type != features)
+      refuse(where + ": the body has one input, x, which is " + to_string(features));
+
+    Values values;
+    for (const auto& [name, value] : outer) values.emplace("outer." + name, value);
+    parts.input = call.output(features, kItems);
+    values.emplace("x", parts.input);
+    for (const auto& [name, state] : body.states) {
+      check_size(state.type, where + ", state '" + name + "'");
+      if (state.type.kind != Kind::vector || name == "sequence")
+        refuse(where + ", state '" + name + "' must be a vector of another name than sequence");
+      parts.states.push_back({call.output(state.type, kItems), false, {}, {}});
+      define(values, "state." + name, parts.states.back().value, where);
+    }
+    std::vector<Step> steps;
+    nodes(body, values, {where, steps, decoder, true, call.level});
+    finish_scan(body, values, call, where, parts);
+    for (Step& step : steps) {
+      call.reads.insert(call.reads.end(), step.reads.begin(), step.reads.end());
+      (step.level == Level::fixed ? plan_.fixed_ops : parts.body).push_back(std::move(step.op));
+    }
+    Made made;
+    made.outputs.emplace_back("sequence", parts.sequence);
+    for (std::size_t n = 0; n < body.states.size(); ++n)
+      made.outputs.emplace_back(body.states[n].first, parts.states[n].value);
+    made.op = make_scan(call, std::move(parts));
+    return made;
+  }
+
+  static void finish_scan(const GraphSpec& body, const Values& values, Call& call,
+                          const std::string& where, ScanParts& parts) {
+    for (std::size_t n = 0; n < body.states.size(); ++n) {
+      const auto& [name, state] = body.states[n];
+      const std::string here = where + ", state '" + name + "'";
+      if (!state.initial.empty()) {
+        const Value& initial = find(values, state.initial, here);
+        if (!state.initial.starts_with("outer.") || initial.type != state.type)
+          refuse(here + ": initial must be an outer." + to_string(state.type));
+        parts.states[n].starts = true;
+        parts.states[n].initial = call.read(initial, kItems);
+      }
+      const Value& next = find(values, state.next, here);
+      if (next.type != state.type)
+        refuse(here + ": next is " + to_string(next.type) + ", must be " + to_string(state.type));
+      parts.states[n].next = call.read(next, kItems);
+    }
+    if (body.outputs.size() != 1 || body.outputs.front().first != "sequence")
+      refuse(where + ": the body has one output, sequence");
+    const Value& result = find(values, body.outputs.front().second, where);
+    if (result.type.kind != Kind::vector)
+      refuse(where + ": the body's output is " + to_string(result.type) + ", must be a vector");
+    parts.result = call.read(result, kItems);
+    parts.sequence = call.output({Kind::sequence, result.type.size}, parts.along);
   }
 
   void add_state(const std::string& name, const StateSpec& state, Values& values) {
@@ -168,16 +257,18 @@ class Planner {
     PlanState planned;
     planned.slot = values.at("state." + name).slot;
     planned.width = padded(state.type.size);
+    planned.along = state.type.kind == Kind::sequence ? kSource : kItems;
     if (!state.initial.empty()) {
       const Value& initial = find(values, state.initial, where);
-      if (initial.level == Level::row || initial.type != state.type)
+      if (initial.level == Level::row || initial.type != state.type ||
+          initial.along != planned.along)
         refuse(where + ": initial must be an encoder output of type " + to_string(state.type));
       planned.initial = initial.slot;
       initial_fixed(planned, initial, where);
       roots_.push_back(planned.initial);
     }
     const Value& next = find(values, state.next, where);
-    if (next.type != state.type)
+    if (next.type != state.type || next.along != planned.along)
       refuse(where + ": next is " + to_string(next.type) + ", must be " + to_string(state.type));
     const bool own = next.level == Level::row && !state.next.starts_with("state.") &&
                      std::find(next_slots_.begin(), next_slots_.end(), next.slot) ==
@@ -202,10 +293,12 @@ class Planner {
     Call call(where, layout_);
     if (value.type.kind != Kind::vector && value.type.kind != Kind::sequence)
       refuse(where + " is " + to_string(value.type) + ", must be a vector or a sequence");
+    call.in_decoder = true;
     call.inputs["x"].push_back(value);
     call.level = level;
     Value out;
-    run_node("concat", call, where, [&](const std::string&, const Value& made) { out = made; });
+    add_step(make_op("concat", call), call, steps_,
+             [&](const std::string&, const Value& made) { out = made; });
     return out;
   }
 
@@ -214,7 +307,8 @@ class Planner {
     value.type = type;
     value.level = level;
     const bool ids = type.kind == Kind::id || type.kind == Kind::ids;
-    value.slot = layout_.add(level, value.is_sequence(), ids ? 1 : padded(type.size));
+    value.along = type.kind == Kind::ids || type.kind == Kind::sequence ? kSource : kItems;
+    value.slot = layout_.add(level, value.along, ids ? 1 : padded(type.size));
     return value;
   }
 
@@ -243,8 +337,12 @@ class Planner {
     for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
       const auto is_read = [&](SlotId slot) { return bool{read[static_cast<std::size_t>(slot)]}; };
       if (std::none_of(step->writes.begin(), step->writes.end(), is_read)) continue;
-      for (const SlotId slot : step->writes)
-        if (!is_read(slot)) step->op->unread(slot);
+      for (const SlotId slot : step->writes) {
+        if (is_read(slot)) continue;
+        step->op->unread(slot);
+        Slot& unused = layout_.slots[static_cast<std::size_t>(slot)];
+        if (unused.across != kItems) unused.width = 0;
+      }
       for (const SlotId slot : step->reads) read[static_cast<std::size_t>(slot)] = true;
       kept.push_back(std::move(*step));
     }

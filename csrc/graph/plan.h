@@ -24,6 +24,7 @@ struct PlanState {
   SlotId next = -1;
   SlotId initial = -1;  // -1: zeros
   int64_t width = 0;
+  Along along = kItems;
 };
 
 struct PlanOutput {
@@ -33,6 +34,7 @@ struct PlanOutput {
 
 struct Plan {
   std::vector<Slot> slots;
+  std::vector<Length> lengths;
   std::vector<std::unique_ptr<Op>> sentence_ops;
   std::vector<std::unique_ptr<Op>> row_ops;
   std::vector<std::unique_ptr<Op>> fixed_ops;  // keep the data of constants
@@ -41,7 +43,6 @@ struct Plan {
   std::vector<PlanState> states;
   bool has_decoder = false;
   bool row_maps = false;        // row operations work on positions
-  bool reads_positions = false; // an input of positions exists: sentences have lengths
   SlotId source_length = -1;    // sentence level, float
   SlotId position = -1;         // sentence level, positions, ids
   int64_t position_bound = 0;   // sources may not be longer where `position` is set
@@ -49,6 +50,7 @@ struct Plan {
   SlotId step = -1;
   int64_t step_bound = 0;
   Value logits;                 // vector of the decoder
+  bool normalised = false;      // these are log-probabilities already
   Value alignment;              // slot -1 where the decoder has none
 };
 

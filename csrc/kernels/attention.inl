@@ -92,6 +92,26 @@ template <int N>
   }
 }
 
+// energy_activation(e + energy_bias) over what the scores left in `weights`.
+void bend_energies(const Attention& a) noexcept {
+  with_activation(a.energy_activation, [&a](auto activation) noexcept {
+    for (int64_t j = 0; j < a.count; j += kWidth) {
+      const V e = load_part(a.weights + j, a.count - j, zero());
+      store_part(a.weights + j, activation(add(e, set(a.energy_bias))), a.count - j);
+    }
+  });
+}
+
+// weights_j exp(-(j - centre)^2 / (2 sigma^2)), after the softmax and not normalised again.
+void focus(const Attention& a) noexcept {
+  const V scale = set(-0.5F / (a.sigma * a.sigma));
+  for (int64_t j = 0; j < a.count; ++j) {
+    const V distance = set(float(j) - a.centre);
+    const V weight = exp(mul(mul(distance, distance), scale));
+    store_part(a.weights + j, mul(set(a.weights[j]), weight), 1);
+  }
+}
+
 void attention(const Attention& a) noexcept {
   if (a.query == nullptr) {
     for (int64_t j = 0; j < a.count; ++j) a.weights[j] = a.scale * row_of(a.scores, j)[0];
@@ -100,7 +120,11 @@ void attention(const Attention& a) noexcept {
   } else {
     additive_energies(a);
   }
-  if (a.normaliser == Normaliser::softmax) softmax_row(a.weights, a.weights, a.count);
+  if (a.energy_bias != 0.0F || a.energy_activation != Activation::identity) bend_energies(a);
+  if (a.normaliser == Normaliser::softmax && a.count > 0) {
+    softmax_row(a.weights, a.weights, a.count);
+  }
+  if (a.sigma > 0.0F) focus(a);
 
   const int64_t size = (a.value_size + kWidth - 1) / kWidth * kWidth;
   int64_t at = 0;

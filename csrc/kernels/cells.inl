@@ -13,22 +13,36 @@ inline void with_cell_activations(Activation inner, Activation gate, Body body) 
   }
 }
 
-void lstm_gates(const LstmGates& a) noexcept {
+// `peephole` and `clip` are rare: the plain loop must not pay for them.
+template <bool plain, class Inner, class Gate>
+inline void lstm_row(const LstmGates& a, int64_t r, Inner inner, Gate gate) noexcept {
   const int64_t size = padded(a.size);
+  const float* gates = row_of(a.gates, r);
+  const float* c = a.c.data != nullptr ? row_of(a.c, r) : nullptr;
+  float* c_next = row_of(a.c_next, r);
+  float* h_next = row_of(a.h_next, r);
+  const float* peephole = plain ? nullptr : a.peephole;
+  for (int64_t j = 0; j < size; j += kWidth) {
+    V i = load(gates + j), f = load(gates + size + j), o = load(gates + 3 * size + j);
+    const V kept = c != nullptr ? load(c + j) : zero();
+    if (peephole != nullptr) {
+      i = fma(load(peephole + j), kept, i);
+      f = fma(load(peephole + size + j), kept, f);
+    }
+    V cell = fma(gate(f), kept, mul(gate(i), inner(load(gates + 2 * size + j))));
+    if (!plain && a.clip > 0.0F) cell = min(set(a.clip), max(set(-a.clip), cell));
+    if (peephole != nullptr) o = fma(load(peephole + 2 * size + j), cell, o);
+    store(c_next + j, cell);
+    store(h_next + j, mul(gate(o), inner(cell)));
+  }
+}
+
+void lstm_gates(const LstmGates& a) noexcept {
+  const bool plain = a.peephole == nullptr && a.clip == 0.0F;
   with_cell_activations(a.activation, a.gate_activation, [&](auto inner, auto gate) noexcept {
     for (int64_t r = 0; r < a.rows; ++r) {
-      const float* gates = row_of(a.gates, r);
-      const float* c = a.c.data != nullptr ? row_of(a.c, r) : nullptr;
-      float* c_next = row_of(a.c_next, r);
-      float* h_next = row_of(a.h_next, r);
-      for (int64_t j = 0; j < size; j += kWidth) {
-        const V fresh = mul(gate(load(gates + j)), inner(load(gates + 2 * size + j)));
-        const V kept = c != nullptr ? load(c + j) : zero();
-        const V cell = fma(gate(load(gates + size + j)), kept, fresh);
-        const V o = gate(load(gates + 3 * size + j));
-        store(c_next + j, cell);
-        store(h_next + j, mul(o, inner(cell)));
-      }
+      if (plain) lstm_row<true>(a, r, inner, gate);
+      else lstm_row<false>(a, r, inner, gate);
     }
   });
 }

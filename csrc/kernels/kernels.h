@@ -115,6 +115,7 @@ struct PoolRows {
 
 // gates[r]: four blocks of padded(size) floats, i f g o before their activations.
 // c' = fma(f, c, i * g), h' = o * activation(c'). No data in c means zeros. c_next may be c.
+// peephole: blocks p_i p_f p_o added as fma(p, c, gate), for o with c'. clip > 0 bounds |c'|.
 struct LstmGates {
   ConstRows gates;
   ConstRows c;
@@ -124,6 +125,8 @@ struct LstmGates {
   int64_t size = 0;
   Activation activation = Activation::tanh;
   Activation gate_activation = Activation::sigmoid;
+  const float* peephole = nullptr;
+  float clip = 0.0F;
 };
 
 // gates[r]: two blocks of padded(size) floats, r z before their activations; candidate[r]: n's.
@@ -153,12 +156,26 @@ struct GruReset {
   Activation gate_activation = Activation::sigmoid;
 };
 
-// Attention of one query over `count` >= 1 memory rows, in one pass:
+// out = (x - mean) / sqrt(variance + eps) * weight + bias, biased variance, sums over 32 lanes.
+// No data in weight or bias: ones, zeros.
+struct LayerNorm {
+  ConstRows x;
+  Rows out;
+  int64_t rows = 0;
+  int64_t size = 0;
+  float eps = 0.0F;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+};
+
+// Attention of one query over `count` memory rows, in one pass:
 //   dot      (query, no v):   e_j = scale * (query . key_j), 32 lanes
 //   additive (query and v):   e_j = scale * (v . activation(query + key_j)), 32 lanes
 //   given    (no query):      e_j = scale * scores[j][0]
 // weights = softmax(e) or e itself; context = sum_j weights_j value_j, one fma per j in order.
-// `weights` (count floats) is always written.
+// Energies pass through energy_activation(e + energy_bias) before the softmax. With sigma > 0 the
+// weights are then multiplied by exp(-(j - centre)^2 / (2 sigma^2)), j counted from 0.
+// `weights` (count floats) is always written; count may be 0, and the context is then zeros.
 struct Attention {
   const float* query = nullptr;
   ConstRows keys;
@@ -173,6 +190,10 @@ struct Attention {
   Normaliser normaliser = Normaliser::softmax;
   float* weights = nullptr;
   float* context = nullptr;
+  float energy_bias = 0.0F;
+  Activation energy_activation = Activation::identity;
+  float centre = 0.0F;
+  float sigma = 0.0F;
 };
 
 // The maximum of x[0 ... size-1] and the sum of exp(x - maximum) over 32 lanes. A NaN anywhere
@@ -200,6 +221,7 @@ struct Kernels {
   void (*lstm_gates)(const LstmGates&) noexcept;
   void (*gru_gates)(const GruGates&) noexcept;
   void (*gru_reset)(const GruReset&) noexcept;
+  void (*layer_norm)(const LayerNorm&) noexcept;
   void (*attention)(const Attention&) noexcept;
   Normaliser32 (*normaliser)(const float* x, int64_t size) noexcept;
   // The best `count` <= size of x, best first; NaN is never chosen before a number.

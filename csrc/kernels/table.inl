@@ -7,9 +7,10 @@
 #include "reduce.inl"
 #include "top_k.inl"
 #include "cells.inl"
+#include "layer_norm.inl"
 #include "attention.inl"
 
 constexpr Kernels make_table(const char* isa) {
-  return {isa,  linear,     copy,      binary,    interpolate, map,        softmax,
-          pool, lstm_gates, gru_gates, gru_reset, attention,   normaliser, top_k};
+  return {isa,       linear,    copy,       binary,    interpolate, map,   softmax, pool,
+          lstm_gates, gru_gates, gru_reset, layer_norm, attention,  normaliser, top_k};
 }

@@ -8,15 +8,14 @@ namespace {
 struct Target {
   SlotId slot;
   int64_t size;
-  bool positions;
+  Along along;
 
-  explicit Target(const Value& out)
-      : slot(out.slot), size(out.type.size), positions(out.is_sequence()) {}
+  explicit Target(const Value& out) : slot(out.slot), size(out.type.size), along(out.along) {}
   Rows rows(const Context& context) const noexcept {
     return {context.floats(slot), padded(size), nullptr};
   }
   int64_t count(const Context& context) const noexcept {
-    return positions ? context.frame.positions : context.frame.items;
+    return context.frame.count(along);
   }
 };
 
@@ -113,8 +112,9 @@ Made make_chain(Call& call, Binary kind) {
   if (x.size() < 2) call.fail("needs at least two values in x");
   const ValueType type = broadcast(call, x);
   std::vector<Reader> readers;
-  for (const Value& value : x) readers.push_back(call.read(value, type.kind == Kind::sequence));
-  const Value out = call.output(type);
+  const Along along = call.along(x);
+  for (const Value& value : x) readers.push_back(call.read(value, along));
+  const Value out = call.output(type, along);
   return {std::make_unique<Chain>(kind, std::move(readers), out), {{"", out}}};
 }
 
@@ -129,10 +129,9 @@ Made make_interpolate(Call& call) {
   const Value& a = call.features_input("a");
   const Value& b = call.features_input("b");
   const ValueType type = broadcast(call, {gate, a, b});
-  const bool positions = type.kind == Kind::sequence;
-  const Reader readers[] = {call.read(gate, positions), call.read(a, positions),
-                            call.read(b, positions)};
-  const Value out = call.output(type);
+  const Along along = call.along({gate, a, b});
+  const Reader readers[] = {call.read(gate, along), call.read(a, along), call.read(b, along)};
+  const Value out = call.output(type, along);
   return {std::make_unique<InterpolateOp>(readers[0], readers[1], readers[2], out), {{"", out}}};
 }
 
@@ -140,16 +139,16 @@ Made make_activation(Call& call) {
   call.only({"x"}, {"function"});
   const Value& x = call.features_input("x");
   const Activation function = call.activation("function");
-  const Reader reader = call.read(x, x.is_sequence());
-  const Value out = call.output(x.type);
+  const Reader reader = call.read(x, x.along);
+  const Value out = call.output(x.type, x.along);
   return {std::make_unique<MapOp>(function, reader, out), {{"", out}}};
 }
 
 Made make_softmax(Call& call) {
   call.only({"x"}, {});
   const Value& x = call.features_input("x");
-  const Reader reader = call.read(x, x.is_sequence());
-  const Value out = call.output(x.type);
+  const Reader reader = call.read(x, x.along);
+  const Value out = call.output(x.type, x.along);
   return {std::make_unique<SoftmaxOp>(reader, out), {{"", out}}};
 }
 

@@ -8,14 +8,14 @@ namespace {
 // Rows of the table picked by ids. The table keeps a zero row in front, for the id -1.
 class Embedding : public Op {
  public:
-  Embedding(const EmbeddingSource& source, bool positions, SlotId out)
+  Embedding(const EmbeddingSource& source, Along along, SlotId out)
       : table_(static_cast<std::size_t>((source.vocabulary + 1) * padded(source.size)) *
                sizeof(float)),
         ids_(source.ids),
         out_(out),
         size_(source.size),
         scale_(source.scale),
-        positions_(positions) {
+        along_(along) {
     for (int64_t row = 0; row < source.vocabulary; ++row)
       std::memcpy(table_.floats() + (row + 1) * padded(size_), source.weight + row * size_,
                   static_cast<std::size_t>(size_) * sizeof(float));
@@ -25,7 +25,7 @@ class Embedding : public Op {
     const int64_t stride = padded(size_);
     context.kernels.copy({.x = {table_.floats() + stride, stride, context.ids(ids_)},
                           .out = {context.floats(out_), stride, nullptr},
-                          .rows = positions_ ? context.frame.positions : context.frame.items,
+                          .rows = context.frame.count(along_),
                           .size = size_,
                           .scale = scale_});
   }
@@ -35,7 +35,7 @@ class Embedding : public Op {
   SlotId ids_, out_;
   int64_t size_;
   float scale_;
-  bool positions_;
+  Along along_;
 };
 
 // A vector that is the same for every item; the plan keeps its floats.
@@ -58,11 +58,11 @@ Made make_embedding(Call& call) {
   if (weight.shape[0] < x.type.size)
     call.fail("weight has " + std::to_string(weight.shape[0]) + " rows, fewer than the " +
               std::to_string(x.type.size) + " ids of x");
-  Value out = call.output({positions ? Kind::sequence : Kind::vector, weight.shape[1]});
+  Value out = call.output({positions ? Kind::sequence : Kind::vector, weight.shape[1]}, x.along);
   out.embedding = {weight.data, weight.shape[0], weight.shape[1],
                    static_cast<float>(call.number("scale")), x.slot};
   call.reads.push_back(x.slot);
-  return {std::make_unique<Embedding>(out.embedding, positions, out.slot), {{"", out}}};
+  return {std::make_unique<Embedding>(out.embedding, x.along, out.slot), {{"", out}}};
 }
 
 Made make_constant(Call& call) {
@@ -75,7 +75,7 @@ Made make_constant(Call& call) {
   Value out;
   out.type = {Kind::vector, size};
   out.level = Level::fixed;
-  call.layout().slots.push_back({Level::fixed, false, padded(size), op->value.floats()});
+  call.layout().slots.push_back({Level::fixed, kItems, padded(size), op->value.floats()});
   out.slot = static_cast<SlotId>(call.layout().slots.size()) - 1;
   return {std::move(op), {{"", out}}};
 }

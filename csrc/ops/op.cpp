@@ -16,6 +16,7 @@ const char* kind_name(Kind kind) {
     case Kind::ids: return "ids";
     case Kind::vector: return "vector";
     case Kind::sequence: return "sequence";
+    case Kind::alignment: return "alignment";
   }
   return "?";
 }
@@ -43,16 +44,27 @@ int64_t joined_size(const std::vector<Value>& values) {
   return size;
 }
 
-Reader::Reader(const Value& value, Level level, bool positions)
-    : slot_(value.slot), stride_(padded(value.type.size)), size_(value.type.size) {
+Along Layout::length(const Length& length) {
+  const auto found = std::find(lengths.begin(), lengths.end(), length);
+  if (found != lengths.end()) return static_cast<Along>(found - lengths.begin());
+  lengths.push_back(length);
+  return static_cast<Along>(lengths.size()) - 1;
+}
+
+Reader::Reader(const Value& value, Level level, Along along)
+    : slot_(value.slot),
+      stride_(padded(value.type.size)),
+      size_(value.type.size),
+      along_(along) {
+  if (value.type.kind == Kind::id || value.type.kind == Kind::ids) stride_ = 1;
   if (value.level == Level::fixed) {
     stride_ = 0;
   } else if (value.level == level) {
-    if (positions && !value.is_sequence()) via_ = Via::item;
+    if (along != kItems && !value.is_sequence()) via_ = Via::item;
   } else if (value.is_sequence()) {
     via_ = Via::sentence_position;
   } else {
-    via_ = positions ? Via::sentence_of_position : Via::sentence_of_item;
+    via_ = along != kItems ? Via::sentence_of_position : Via::sentence_of_item;
   }
 }
 
@@ -61,25 +73,27 @@ ConstRows Reader::rows(const Context& context) const noexcept {
   const int32_t* index = nullptr;
   switch (via_) {
     case Via::direct: break;
-    case Via::item: index = frame.item_of_position; break;
+    case Via::item: index = frame.positions[along_].item; break;
     case Via::sentence_of_item: index = frame.sentence_of_item; break;
-    case Via::sentence_of_position: index = frame.sentence_of_position; break;
-    case Via::sentence_position: index = frame.sentence_position; break;
+    case Via::sentence_of_position: index = frame.positions[along_].sentence; break;
+    case Via::sentence_position: index = frame.positions[along_].sentence_position; break;
   }
   return {context.floats(slot_), stride_, index};
 }
 
 SequenceReader::SequenceReader(const Value& value, Level level)
     : slot_(value.slot),
-      stride_(padded(value.type.size)),
+      stride_(value.type.kind == Kind::ids ? 1 : padded(value.type.size)),
+      along_(value.along),
       of_sentence_(level == Level::row && value.level != Level::row) {}
 
 SequenceReader::Span SequenceReader::of(const Context& context, int32_t item) const noexcept {
   const Frame& frame = of_sentence_ ? context.sentences : context.frame;
   const int32_t owner = of_sentence_ ? context.frame.sentence_of_item[item] : item;
-  const int32_t first = frame.offsets[owner];
+  const int32_t* offsets = frame.positions[along_].offsets;
+  const int32_t first = offsets[owner];
   const float* data = context.floats(slot_) + first * stride_;
-  return {{data, stride_, nullptr}, first, frame.offsets[owner + 1] - first};
+  return {{data, stride_, nullptr}, first, offsets[owner + 1] - first};
 }
 
 void Call::fail(const std::string& what) const {
@@ -196,22 +210,33 @@ void Call::only(std::initializer_list<const char*> roles,
     if (!attributes.contains(name)) fail(std::string("lacks the attribute ") + name);
 }
 
-Value Call::output(ValueType type) {
+Value Call::output(ValueType type, Along along) {
   Value value;
   value.type = type;
   value.level = run_level();
-  value.slot = layout_.add(value.level, type.kind == Kind::sequence, padded(type.size));
+  value.along = along;
+  const int64_t width = type.kind == Kind::ids || type.kind == Kind::id ? 1 : padded(type.size);
+  value.slot = layout_.add(value.level, along, width);
   return value;
 }
 
-SlotId Call::scratch(bool positions, int64_t width) {
-  return layout_.add(run_level(), positions, width);
+SlotId Call::scratch(Along along, int64_t width) { return layout_.add(run_level(), along, width); }
+
+Along Call::along(const std::vector<Value>& values) const {
+  Along along = kItems;
+  for (const Value& value : values) {
+    if (value.along == kItems) continue;
+    if (along != kItems && along != value.along)
+      fail("sequences must have one length, got two (a joined one is longer than the source)");
+    along = value.along;
+  }
+  return along;
 }
 
-Reader Call::read(const Value& value, bool positions) {
+Reader Call::read(const Value& value, Along along) {
   reads.push_back(value.slot);
-  layout_.row_maps |= positions && level == Level::row;
-  return {value, run_level(), positions};
+  layout_.row_maps |= along != kItems && level == Level::row;
+  return {value, run_level(), along};
 }
 
 SequenceReader Call::read_sequence(const Value& value) {
@@ -229,7 +254,12 @@ Made make_op(const std::string& name, Call& call) {
       {"activation", make_activation}, {"softmax", make_softmax},
       {"pool", make_pool},           {"gru", make_gru},
       {"lstm", make_lstm},           {"gru_cell", make_gru_cell},
-      {"lstm_cell", make_lstm_cell}, {"attention", make_attention}};
+      {"lstm_cell", make_lstm_cell}, {"attention", make_attention},
+      {"rnn", make_rnn},             {"rnn_cell", make_rnn_cell},
+      {"one_hot", make_one_hot},     {"maxout", make_maxout},
+      {"layer_norm", make_layer_norm}, {"reverse", make_reverse},
+      {"join", make_join},           {"to_positions", make_to_positions},
+      {"scatter", make_scatter},     {"first_step", make_first_step}};
   const auto found = makers.find(name);
   if (found == makers.end()) call.fail("'" + name + "' is not an operation of format 1");
   return found->second(call);

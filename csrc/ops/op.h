@@ -15,7 +15,7 @@
 
 namespace s2s {
 
-enum class Kind { id, ids, vector, sequence };
+enum class Kind { id, ids, vector, sequence, alignment };
 
 struct ValueType {
   Kind kind = Kind::vector;
@@ -25,21 +25,36 @@ struct ValueType {
 
 std::string to_string(const ValueType& type);
 
+// How many positions a sequence has: a * source length + b.
+struct Length {
+  int64_t a = 1;
+  int64_t b = 0;
+  bool operator==(const Length&) const = default;
+};
+
+// What a value is repeated along: items, or the positions of one of the layout's lengths.
+using Along = int32_t;
+inline constexpr Along kItems = -1;
+inline constexpr Along kSource = 0;  // the first length is the source's own
+
 // Values of a decoder step have one item per row (live hypothesis), all others one per sentence.
 // `fixed` values are the same for every item and live with the model.
 enum class Level { fixed, sentence, row };
 
 using SlotId = int32_t;
 
-// A buffer of the arena: `width` floats (or ids) for each item, or for each position of each item.
+// A buffer of the arena: `width` floats (or ids) for each item, for each position of each item, or
+// (alignments) for each pair of positions of each item.
 struct Slot {
   Level level = Level::sentence;
-  bool positions = false;
+  Along along = kItems;
   int64_t width = 1;
   const float* fixed = nullptr;  // Level::fixed: the data itself
+  Along across = kItems;         // the second position of a pair
 };
 
-// An embedding that a product may fold into its weights: rows of `weight` picked by `ids`.
+// An embedding that a product may fold into its weights: rows of `weight` picked by `ids`, or
+// one-hot rows where there is no weight.
 struct EmbeddingSource {
   const float* weight = nullptr;
   int64_t vocabulary = 0;
@@ -53,8 +68,10 @@ struct Value {
   ValueType type;
   SlotId slot = -1;
   Level level = Level::sentence;
-  EmbeddingSource embedding;  // weight set where the value is an embedding
-  bool is_sequence() const { return type.kind == Kind::sequence || type.kind == Kind::ids; }
+  Along along = kItems;
+  EmbeddingSource embedding;  // ids set where the value is an embedding or one-hot
+  Along across = kItems;      // alignments: the memory's positions
+  bool is_sequence() const { return along != kItems; }
 };
 
 struct Tensor {
@@ -64,16 +81,26 @@ struct Tensor {
 
 using Attribute = std::variant<bool, int64_t, double, std::string>;
 
-// How the items of one level are laid out: item i owns positions offsets[i] ... offsets[i+1]-1.
-// The maps lead from an item or a position to what it reads at the sentence level.
+// The positions of one length: item i owns offsets[i] ... offsets[i+1]-1. The maps lead from a
+// position to what it reads elsewhere.
+struct Positions {
+  int32_t count = 0;
+  const int32_t* offsets = nullptr;
+  const int32_t* item = nullptr;               // its item
+  const int32_t* sentence = nullptr;           // row level only: its sentence
+  const int32_t* sentence_position = nullptr;  // row level only: where its sentence keeps it
+};
+
+// How the items of one level are laid out.
 struct Frame {
   int32_t items = 0;
-  int32_t positions = 0;
-  const int32_t* offsets = nullptr;
-  const int32_t* item_of_position = nullptr;
-  const int32_t* sentence_of_item = nullptr;      // row level only
-  const int32_t* sentence_of_position = nullptr;  // row level only
-  const int32_t* sentence_position = nullptr;     // row level only
+  const Positions* positions = nullptr;       // by length
+  const int32_t* sentence_of_item = nullptr;  // row level only
+  const int32_t* steps = nullptr;             // row level only: the number of the step
+
+  int64_t count(Along along) const noexcept {
+    return along == kItems ? items : positions[along].count;
+  }
 };
 
 // What an Op runs against: one frame, the slots' addresses, one kernel table.
@@ -99,7 +126,7 @@ class Op {
 class Reader {
  public:
   Reader() = default;
-  Reader(const Value& value, Level level, bool positions);
+  Reader(const Value& value, Level level, Along along);
   ConstRows rows(const Context& context) const noexcept;
   SlotId slot() const noexcept { return slot_; }
   int64_t size() const noexcept { return size_; }
@@ -109,6 +136,7 @@ class Reader {
   SlotId slot_ = -1;
   int64_t stride_ = 0;
   int64_t size_ = 0;
+  Along along_ = kItems;
   Via via_ = Via::direct;
 };
 
@@ -127,17 +155,20 @@ class SequenceReader {
  private:
   SlotId slot_ = -1;
   int64_t stride_ = 0;
+  Along along_ = kSource;
   bool of_sentence_ = false;  // read by rows, kept by sentences
 };
 
-// The slots of a plan. `row_maps`: some operation of the row level works on positions.
+// The slots and lengths of a plan. `row_maps`: some operation of the row level works on positions.
 struct Layout {
   std::vector<Slot> slots;
+  std::vector<Length> lengths{Length{}};
   bool row_maps = false;
-  SlotId add(Level level, bool positions, int64_t width) {
-    slots.push_back({level, positions, width, nullptr});
+  SlotId add(Level level, Along along, int64_t width) {
+    slots.push_back({level, along, width});
     return static_cast<SlotId>(slots.size()) - 1;
   }
+  Along length(const Length& length);
 };
 
 // One use of an operation: what its maker checks and takes apart.
@@ -149,6 +180,7 @@ class Call {
   std::map<std::string, Tensor> weights;
   std::map<std::string, Attribute> attributes;
   Level level = Level::fixed;  // the highest of the inputs' levels
+  bool in_decoder = false;     // steps are counted
 
   [[noreturn]] void fail(const std::string& what) const;
   [[noreturn]] void not_built(const std::string& what) const;
@@ -169,11 +201,13 @@ class Call {
   void only(std::initializer_list<const char*> roles, std::initializer_list<const char*> names) const;
 
   // A new value of this operation; level fixed becomes sentence unless the op says otherwise.
-  Value output(ValueType type);
-  SlotId scratch(bool positions, int64_t width);
+  Value output(ValueType type, Along along);
+  SlotId scratch(Along along, int64_t width);
+  // What the joined or broadcast values are along: one length, or items.
+  Along along(const std::vector<Value>& values) const;
   Level run_level() const { return level == Level::fixed ? Level::sentence : level; }
   // How this operation reads an operand; what nobody reads is not computed.
-  Reader read(const Value& value, bool positions);
+  Reader read(const Value& value, Along along);
   SequenceReader read_sequence(const Value& value);
   std::vector<SlotId> reads;
   Layout& layout() { return layout_; }

@@ -46,7 +46,7 @@ Made make_pool(Call& call) {
   const auto how = words.find(call.word("how"));
   if (how == words.end()) call.fail("the attribute how is '" + call.word("how") + "', unknown");
   const SequenceReader reader = call.read_sequence(x);
-  const Value out = call.output({Kind::vector, x.type.size});
+  const Value out = call.output({Kind::vector, x.type.size}, kItems);
   return {std::make_unique<PoolOp>(how->second, reader, out), {{"", out}}};
 }
 

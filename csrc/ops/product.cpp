@@ -13,9 +13,9 @@ constexpr int64_t kFoldLimit = int64_t{1} << 20;
 
 // An embedding at the front that this operation reads as it stands: ids of its own items or
 // positions, few enough of them.
-bool folds(const Value& first, Level level, bool positions, int64_t width) {
-  return first.embedding.weight != nullptr && first.level == level &&
-         first.is_sequence() == positions && first.embedding.vocabulary * width <= kFoldLimit;
+bool folds(const Value& first, Level level, Along along, int64_t width) {
+  return first.embedding.ids >= 0 && first.level == level && first.along == along &&
+         first.embedding.vocabulary * width <= kFoldLimit;
 }
 
 }  // namespace
@@ -33,9 +33,9 @@ std::vector<float> padded_blocks(const float* first, const float* second, int64_
   return out;
 }
 
-Join::Join(Call& call, const std::vector<Value>& values, bool positions, bool folded) {
+Join::Join(Call& call, const std::vector<Value>& values, Along along, bool folded) {
   for (std::size_t n = folded ? 1 : 0; n < values.size(); ++n)
-    readers_.push_back(call.read(values[n], positions));
+    readers_.push_back(call.read(values[n], along));
 }
 
 int64_t Join::fill(const Context& context, Segment* segments) const noexcept {
@@ -81,9 +81,9 @@ InputProduct::InputProduct(std::span<const float> padded_bias)
 InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix& whole,
                            std::span<const float> padded_bias)
     : InputProduct(padded_bias) {
-  positions_ = any_sequence(x);
+  along_ = call.along(x);
   const EmbeddingSource& embedding = x.front().embedding;
-  const bool folded = folds(x.front(), call.run_level(), positions_, width_);
+  const bool folded = folds(x.front(), call.run_level(), along_, width_);
   Matrix rest = whole;
   rest.used = whole.depth;
   if (folded) {
@@ -92,7 +92,7 @@ InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix
     call.reads.push_back(embedding.ids);
     fold(embedding, whole, padded_bias);
   }
-  join_ = Join(call, x, positions_, folded);
+  join_ = Join(call, x, along_, folded);
   product_ = Product(rest);
 }
 
@@ -103,8 +103,13 @@ void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
   Matrix front = whole;
   front.used = size;
   const Product product(front);
-  std::vector<float> scaled(static_cast<std::size_t>(size * embedding.vocabulary));
-  for (std::size_t n = 0; n < scaled.size(); ++n) scaled[n] = embedding.weight[n] * embedding.scale;
+  std::vector<float> scaled(static_cast<std::size_t>(size * embedding.vocabulary), 0.0F);
+  for (int64_t id = 0; id < embedding.vocabulary; ++id) {
+    float* row = scaled.data() + id * size;
+    if (embedding.weight == nullptr) row[id] = 1.0F;  // one-hot
+    for (int64_t i = 0; embedding.weight != nullptr && i < size; ++i)
+      row[i] = embedding.weight[id * size + i] * embedding.scale;
+  }
   Memory table(static_cast<std::size_t>((embedding.vocabulary + 1) * width_) * sizeof(float));
   std::memcpy(table.bytes(), bias.data(), bias.size_bytes());
   const Segment segment = {{scaled.data(), size, nullptr}, size};
@@ -117,7 +122,7 @@ void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
 void InputProduct::run(const Context& context, Rows out, Activation activation) const noexcept {
   Segment segments[kMaxSegments];
   const int64_t count = join_.fill(context, segments);
-  const int64_t rows = positions_ ? context.frame.positions : context.frame.items;
+  const int64_t rows = context.frame.count(along_);
   const ConstRows init = table_ids_ < 0 ? bias_rows()
                                         : ConstRows{start_.floats() + width_, width_,
                                                     context.ids(table_ids_)};

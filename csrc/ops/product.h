@@ -15,7 +15,7 @@ class Join {
  public:
   Join() = default;
   // Reads `values` on items or positions; leaves out the first one where it is `folded`.
-  Join(Call& call, const std::vector<Value>& values, bool positions, bool folded);
+  Join(Call& call, const std::vector<Value>& values, Along along, bool folded);
   int64_t fill(const Context& context, Segment* segments) const noexcept;
 
  private:
@@ -71,7 +71,7 @@ class InputProduct {
   Memory start_;            // the bias, or the table: row -1 (no token) first
   int64_t width_ = 0;
   SlotId table_ids_ = -1;   // ids that pick rows of the table; -1: `start_` is one bias row
-  bool positions_ = false;
+  Along along_ = kItems;
 };
 
 // Biases laid out as padded blocks; null parts are zeros.

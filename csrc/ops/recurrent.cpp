@@ -1,5 +1,5 @@
-// GRU and LSTM, as cells of one step and as layers over the source. A layer is its cell, position
-// by position: both run the same `Recurrence`.
+// RNN, GRU and LSTM, as cells of one step and as layers over the source. A layer is its cell,
+// position by position: both run the same `Recurrence`.
 #include <algorithm>
 #include <optional>
 
@@ -26,22 +26,73 @@ struct Activations {
   Activation gate;
 };
 
+// h' = activation(W x + b + U h)
+class Rnn {
+ public:
+  static constexpr int64_t kGates = 1;
+  static constexpr bool kMemory = false;
+
+  explicit Rnn(const Call& call)
+      : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
+        activation_(call.activation("activation")),
+        recurrent_({call.weight("weight_hh", {size_, size_}).data, size_, size_, 1, 0, size_}) {}
+
+  int64_t size() const { return size_; }
+  int64_t block() const { return size_; }
+
+  std::vector<float> input_bias(const Call& call) const {
+    return padded_blocks(call.optional_weight("bias_ih", {size_}),
+                         call.optional_weight("bias_hh", {size_}), size_, 1);
+  }
+
+  void run(const Kernels& kernels, const Step& step) const noexcept {
+    const Segment h = {step.h, size_};
+    if (step.h.data != nullptr)
+      recurrent_.run(kernels, {&h, 1}, step.rows, step.inputs, step.h_next, activation_);
+    else
+      kernels.map({activation_, step.inputs, step.h_next, step.rows, size_});
+  }
+
+ private:
+  int64_t size_;
+  Activation activation_;
+  Product recurrent_;
+};
+
 class Lstm {
  public:
   static constexpr int64_t kGates = 4;
   static constexpr bool kMemory = true;
 
-  explicit Lstm(const Call& call, int64_t size)
-      : size_(size),
+  explicit Lstm(const Call& call)
+      : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
+        block_(call.weight("weight_hh", {-1, size_}).shape[0] / kGates),
         activations_{call.activation("activation"), call.activation("gate_activation")},
-        recurrent_({call.weight("weight_hh", {kGates * size, size}).data, size, size, kGates, 0,
-                    size}) {
-    if (call.number("clip") != 0.0) call.not_built("clip");
+        clip_(static_cast<float>(call.number("clip"))) {
+    const float* weight = call.weight("weight_hh", {kGates * block_, size_}).data;
+    recurrent_ = Product({weight, size_, block_, kGates, 0, size_});
+    if (call.has("projection")) {
+      const float* projection = call.weight("projection", {size_, block_}).data;
+      projection_ = Product({projection, block_, size_, 1, 0, block_});
+      projected_ = true;
+    } else if (size_ != block_) {
+      call.fail("weight_hh has 4 x " + std::to_string(block_) + " rows and " +
+                std::to_string(size_) + " columns; without a projection these are equal");
+    }
+    if (!(clip_ >= 0.0F)) call.fail("the attribute clip must be at least 0");
+    const float* peephole = call.optional_weight("peephole", {3 * block_});
+    if (peephole == nullptr) return;
+    const std::vector<float> blocks = padded_blocks(peephole, nullptr, block_, 3);
+    peephole_ = Memory(blocks.size() * sizeof(float));
+    std::copy(blocks.begin(), blocks.end(), peephole_.floats());
   }
 
+  int64_t size() const { return size_; }
+  int64_t block() const { return block_; }
+
   std::vector<float> input_bias(const Call& call) const {
-    return padded_blocks(call.optional_weight("bias_ih", {kGates * size_}),
-                         call.optional_weight("bias_hh", {kGates * size_}), size_, kGates);
+    return padded_blocks(call.optional_weight("bias_ih", {kGates * block_}),
+                         call.optional_weight("bias_hh", {kGates * block_}), block_, kGates);
   }
 
   void run(const Kernels& kernels, const Step& step) const noexcept {
@@ -51,14 +102,30 @@ class Lstm {
       recurrent_.run(kernels, {&h, 1}, step.rows, step.inputs, step.gates, Activation::identity);
       gates = {step.gates.data, step.gates.stride, step.gates.index};
     }
-    kernels.lstm_gates({gates, step.c, step.c_next, step.h_next, step.rows, size_,
-                        activations_.state, activations_.gate});
+    kernels.lstm_gates({.gates = gates,
+                        .c = step.c,
+                        .c_next = step.c_next,
+                        .h_next = projected_ ? step.hidden : step.h_next,
+                        .rows = step.rows,
+                        .size = block_,
+                        .activation = activations_.state,
+                        .gate_activation = activations_.gate,
+                        .peephole = peephole_.floats(),
+                        .clip = clip_});
+    if (!projected_) return;
+    const Segment h = {{step.hidden.data, step.hidden.stride, nullptr}, block_};
+    projection_.run(kernels, {&h, 1}, step.rows, {}, step.h_next, Activation::identity);
   }
 
  private:
-  int64_t size_;
+  int64_t size_;   // of h
+  int64_t block_;  // of c and each gate
   Activations activations_;
+  float clip_;
+  bool projected_ = false;
   Product recurrent_;
+  Product projection_;
+  Memory peephole_;
 };
 
 class Gru {
@@ -66,10 +133,11 @@ class Gru {
   static constexpr int64_t kGates = 3;
   static constexpr bool kMemory = false;
 
-  explicit Gru(const Call& call, int64_t size)
-      : size_(size),
+  explicit Gru(const Call& call)
+      : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
         activations_{call.activation("activation"), call.activation("gate_activation")},
         after_(reset_after(call)) {
+    const int64_t size = size_;
     const float* weight = call.weight("weight_hh", {kGates * size, size}).data;
     gates_ = Product({weight, size, size, 2, 0, size});
     candidate_ = Product({weight + 2 * size * size, size, size, 1, 0, size});
@@ -79,6 +147,9 @@ class Gru {
     candidate_bias_ = Memory(padded_bias.size() * sizeof(float));
     std::copy(padded_bias.begin(), padded_bias.end(), candidate_bias_.floats());
   }
+
+  int64_t size() const { return size_; }
+  int64_t block() const { return size_; }
 
   // The candidate's recurrent bias stays apart where the reset gate multiplies it.
   std::vector<float> input_bias(const Call& call) const {
@@ -136,14 +207,8 @@ class Gru {
 };
 
 template <typename Recurrence>
-int64_t hidden_size(const Call& call) {
-  const int64_t size = call.weight("weight_hh", {-1, -1}).shape[1];
-  call.weight("weight_hh", {Recurrence::kGates * size, size});
-  return size;
-}
-
-template <typename Recurrence>
-InputProduct input_product(Call& call, const Recurrence& recurrence, int64_t size) {
+InputProduct input_product(Call& call, const Recurrence& recurrence) {
+  const int64_t size = recurrence.block();
   const std::vector<float> bias = recurrence.input_bias(call);
   if (call.has("x") != call.has("weight_ih")) call.fail("x and weight_ih must be given together");
   if (!call.has("x")) return InputProduct(bias);
@@ -159,24 +224,23 @@ std::optional<Reader> state(Call& call, const std::string& role, int64_t size) {
   if (value.type.size != size)
     call.fail(role + " is " + to_string(value.type) + ", must be vector[" + std::to_string(size) +
               "]");
-  return call.read(value, false);
+  return call.read(value, kItems);
 }
 
 template <typename Recurrence>
 class CellOp : public Op {
  public:
-  CellOp(Call& call, int64_t size)
-      : recurrence_(call, size),
-        input_(input_product(call, recurrence_, size)),
+  explicit CellOp(Call& call)
+      : recurrence_(call),
+        input_(input_product(call, recurrence_)),
         has_input_(call.has("x")),
-        h_(state(call, "h", size)),
-        c_(Recurrence::kMemory ? state(call, "c", size) : std::nullopt),
-        gates_(call.scratch(false, Recurrence::kGates * padded(size))),
-        hidden_(call.scratch(false, padded(size))),
-        stride_(padded(size)) {}
-
-  SlotId h_next = -1;
-  SlotId c_next = -1;
+        h_(state(call, "h", recurrence_.size())),
+        c_(Recurrence::kMemory ? state(call, "c", recurrence_.block()) : std::nullopt),
+        gates_(call.scratch(kItems, input_.width())),
+        hidden_(call.scratch(kItems, padded(recurrence_.block()))),
+        h_next(call.output({Kind::vector, recurrence_.size()}, kItems)) {
+    if (Recurrence::kMemory) c_next = call.output({Kind::vector, recurrence_.block()}, kItems);
+  }
 
   void run(const Context& context) const noexcept override {
     const Rows gates = {context.floats(gates_), input_.width(), nullptr};
@@ -191,9 +255,10 @@ class CellOp : public Op {
     }
     if (h_) step.h = h_->rows(context);
     if (c_) step.c = c_->rows(context);
-    step.hidden = {context.floats(hidden_), stride_, nullptr};
-    step.h_next = {context.floats(h_next), stride_, nullptr};
-    if (Recurrence::kMemory) step.c_next = {context.floats(c_next), stride_, nullptr};
+    const int64_t block = padded(recurrence_.block());
+    step.hidden = {context.floats(hidden_), block, nullptr};
+    step.h_next = {context.floats(h_next.slot), padded(recurrence_.size()), nullptr};
+    if (Recurrence::kMemory) step.c_next = {context.floats(c_next.slot), block, nullptr};
     recurrence_.run(context.kernels, step);
   }
 
@@ -203,45 +268,48 @@ class CellOp : public Op {
   bool has_input_;
   std::optional<Reader> h_, c_;
   SlotId gates_, hidden_;
-  int64_t stride_;
+
+ public:
+  Value h_next, c_next;
 };
 
 template <typename Recurrence>
 class LayerOp : public Op {
  public:
-  LayerOp(Call& call, int64_t size)
-      : recurrence_(call, size),
-        input_(input_product(call, recurrence_, size)),
+  explicit LayerOp(Call& call)
+      : recurrence_(call),
+        input_(input_product(call, recurrence_)),
+        along_(call.along(call.joined("x"))),
         backward_(direction_backward(call)),
-        h0_(state(call, "h", size)),
-        c0_(Recurrence::kMemory ? state(call, "c", size) : std::nullopt),
-        inputs_(call.scratch(true, Recurrence::kGates * padded(size))),
-        gates_(call.scratch(false, Recurrence::kGates * padded(size))),
-        hidden_(call.scratch(false, padded(size))),
-        live_(call.scratch(false, 1)),
-        current_(call.scratch(false, 1)),
-        previous_(call.scratch(false, 1)),
-        size_(size) {}
-
-  SlotId sequence = -1;
-  SlotId h_last = -1;
-  SlotId c_last = -1;
+        h0_(state(call, "h", recurrence_.size())),
+        c0_(Recurrence::kMemory ? state(call, "c", recurrence_.block()) : std::nullopt),
+        inputs_(call.scratch(along_, input_.width())),
+        gates_(call.scratch(kItems, input_.width())),
+        hidden_(call.scratch(kItems, padded(recurrence_.block()))),
+        live_(call.scratch(kItems, 1)),
+        current_(call.scratch(kItems, 1)),
+        previous_(call.scratch(kItems, 1)),
+        sequence(call.output({Kind::sequence, recurrence_.size()}, along_)),
+        h_last(call.output({Kind::vector, recurrence_.size()}, kItems)) {
+    if (Recurrence::kMemory) c_last = call.output({Kind::vector, recurrence_.block()}, kItems);
+  }
 
   void run(const Context& context) const noexcept override {
     input_.run(context, {context.floats(inputs_), input_.width(), nullptr}, Activation::identity);
     const Frame& frame = context.frame;
+    const int32_t* offsets = frame.positions[along_].offsets;
     int32_t longest = 0;
     for (int32_t item = 0; item < frame.items; ++item)
-      longest = std::max(longest, frame.offsets[item + 1] - frame.offsets[item]);
+      longest = std::max(longest, offsets[item + 1] - offsets[item]);
     for (int32_t t = 0; t < longest; ++t) recurrence_.run(context.kernels, step_at(context, t));
     int32_t* last = context.ids(current_);
     for (int32_t item = 0; item < frame.items; ++item)
-      last[item] = backward_ ? frame.offsets[item] : frame.offsets[item + 1] - 1;
-    const int64_t stride = padded(size_);
-    context.kernels.copy({.x = {context.floats(sequence), stride, last},
-                          .out = {context.floats(h_last), stride, nullptr},
+      last[item] = backward_ ? offsets[item] : offsets[item + 1] - 1;
+    const int64_t stride = padded(recurrence_.size());
+    context.kernels.copy({.x = {context.floats(sequence.slot), stride, last},
+                          .out = {context.floats(h_last.slot), stride, nullptr},
                           .rows = frame.items,
-                          .size = size_});
+                          .size = recurrence_.size()});
   }
 
  private:
@@ -255,30 +323,32 @@ class LayerOp : public Op {
   // Step t of all items that are longer than t: the rows of the products are these items.
   Step step_at(const Context& context, int32_t t) const noexcept {
     const Frame& frame = context.frame;
+    const int32_t* offsets = frame.positions[along_].offsets;
     int32_t* live = context.ids(live_);
     int32_t* current = context.ids(current_);
     int32_t* previous = context.ids(previous_);
     int32_t rows = 0;
     for (int32_t item = 0; item < frame.items; ++item) {
-      const int32_t begin = frame.offsets[item], end = frame.offsets[item + 1];
+      const int32_t begin = offsets[item], end = offsets[item + 1];
       if (t >= end - begin) continue;
       live[rows] = item;
       current[rows] = backward_ ? end - 1 - t : begin + t;
       previous[rows] = backward_ ? end - t : begin + t - 1;
       ++rows;
     }
-    const int64_t stride = padded(size_);
+    const int64_t stride = padded(recurrence_.size());
+    const int64_t block = padded(recurrence_.block());
     Step step;
     step.rows = rows;
     step.inputs = {context.floats(inputs_), input_.width(), current};
     step.gates = {context.floats(gates_), input_.width(), nullptr};
-    step.hidden = {context.floats(hidden_), stride, nullptr};
-    step.h_next = {context.floats(sequence), stride, current};
-    if (t > 0) step.h = {context.floats(sequence), stride, previous};
+    step.hidden = {context.floats(hidden_), block, nullptr};
+    step.h_next = {context.floats(sequence.slot), stride, current};
+    if (t > 0) step.h = {context.floats(sequence.slot), stride, previous};
     if (t == 0 && h0_) step.h = indexed(h0_->rows(context), live);
     if (!Recurrence::kMemory) return step;
-    step.c_next = {context.floats(c_last), stride, live};
-    if (t > 0) step.c = {context.floats(c_last), stride, live};
+    step.c_next = {context.floats(c_last.slot), block, live};
+    if (t > 0) step.c = {context.floats(c_last.slot), block, live};
     if (t == 0 && c0_) step.c = indexed(c0_->rows(context), live);
     return step;
   }
@@ -291,27 +361,23 @@ class LayerOp : public Op {
 
   Recurrence recurrence_;
   InputProduct input_;
+  Along along_;
   bool backward_;
   std::optional<Reader> h0_, c0_;
   SlotId inputs_, gates_, hidden_, live_, current_, previous_;
-  int64_t size_;
+
+ public:
+  Value sequence, h_last, c_last;
 };
 
 template <typename Recurrence>
 Made make_cell(Call& call) {
   if (call.has("x") && any_sequence(call.joined("x")))
     call.fail("x holds a sequence; a cell takes vectors, a layer takes sequences");
-  const int64_t size = hidden_size<Recurrence>(call);
-  auto op = std::make_unique<CellOp<Recurrence>>(call, size);
-  const Value h = call.output({Kind::vector, size});
-  op->h_next = h.slot;
+  auto op = std::make_unique<CellOp<Recurrence>>(call);
   Made made;
-  made.outputs.emplace_back(Recurrence::kMemory ? "h" : "", h);
-  if (Recurrence::kMemory) {
-    const Value c = call.output({Kind::vector, size});
-    op->c_next = c.slot;
-    made.outputs.emplace_back("c", c);
-  }
+  made.outputs.emplace_back(Recurrence::kMemory ? "h" : "", op->h_next);
+  if (Recurrence::kMemory) made.outputs.emplace_back("c", op->c_next);
   made.op = std::move(op);
   return made;
 }
@@ -320,24 +386,20 @@ template <typename Recurrence>
 Made make_layer(Call& call) {
   if (!any_sequence(call.joined("x")))
     call.fail("x holds no sequence; a layer takes sequences, a cell takes vectors");
-  const int64_t size = hidden_size<Recurrence>(call);
-  auto op = std::make_unique<LayerOp<Recurrence>>(call, size);
-  const Value sequence = call.output({Kind::sequence, size});
-  const Value h = call.output({Kind::vector, size});
-  op->sequence = sequence.slot;
-  op->h_last = h.slot;
+  auto op = std::make_unique<LayerOp<Recurrence>>(call);
   Made made;
-  made.outputs = {{"sequence", sequence}, {"h", h}};
-  if (Recurrence::kMemory) {
-    const Value c = call.output({Kind::vector, size});
-    op->c_last = c.slot;
-    made.outputs.emplace_back("c", c);
-  }
+  made.outputs = {{"sequence", op->sequence}, {"h", op->h_last}};
+  if (Recurrence::kMemory) made.outputs.emplace_back("c", op->c_last);
   made.op = std::move(op);
   return made;
 }
 
 }  // namespace
+
+Made make_rnn_cell(Call& call) {
+  call.only({"x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh"}, {"activation"});
+  return make_cell<Rnn>(call);
+}
 
 Made make_gru_cell(Call& call) {
   call.only({"x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh"},
@@ -346,9 +408,16 @@ Made make_gru_cell(Call& call) {
 }
 
 Made make_lstm_cell(Call& call) {
-  call.only({"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh"},
+  call.only({"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole",
+             "projection"},
             {"activation", "gate_activation", "clip"});
   return make_cell<Lstm>(call);
+}
+
+Made make_rnn(Call& call) {
+  call.only({"x", "h", "weight_ih", "weight_hh", "bias_ih", "bias_hh"},
+            {"direction", "activation"});
+  return make_layer<Rnn>(call);
 }
 
 Made make_gru(Call& call) {
@@ -358,7 +427,8 @@ Made make_gru(Call& call) {
 }
 
 Made make_lstm(Call& call) {
-  call.only({"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh"},
+  call.only({"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole",
+             "projection"},
             {"direction", "activation", "gate_activation", "clip"});
   return make_layer<Lstm>(call);
 }

@@ -21,6 +21,13 @@ bool ends(const SearchOptions& options, int32_t token) noexcept {
   return std::find(options.end.begin(), options.end.end(), token) != options.end.end();
 }
 
+// The id that step `step` of a sentence feeds while its prompt lasts.
+int32_t fed(const SearchOptions& options, int32_t sentence, int32_t step) noexcept {
+  if (options.prompts.empty()) return options.start;
+  const int32_t before = options.start >= 0 ? 1 : 0;
+  return step < before ? options.start : options.prompts[sentence][step - before];
+}
+
 }  // namespace
 
 void Search::run(StepModel& model, const SearchOptions& options,
@@ -42,6 +49,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
     for (int32_t first = 0, last = 0; first < row_count; first = last) {
       const int32_t sentence = rows_.step[first].sentence;
       while (last < row_count && rows_.step[last].sentence == sentence) ++last;
+      if (feed(options, first)) continue;
       advance(options, first, last, max_lengths[sentence]);
     }
     next_rows();
@@ -65,14 +73,18 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
   }
   next_rows();
-  for (size_t i = 0; !rows_.step.empty(); ++i) {
+  while (!rows_.step.empty()) {
     wanted_.clear();
     for (const StepRow& row : rows_.step) {
       const std::span<const int32_t> target = targets[row.sentence];
-      wanted_.push_back(i < target.size() ? target[i] : options.end[0]);
+      const int32_t i = std::max(row.step - lead_[row.sentence], 0);
+      const bool inside = static_cast<size_t>(i) < target.size();
+      wanted_.push_back(inside ? target[i] : options.end.empty() ? 0 : options.end[0]);
     }
     step(model, 0, wanted_);
     for (int32_t row = 0; row < static_cast<int32_t>(rows_.step.size()); ++row) {
+      if (feed(options, row)) continue;
+      const auto i = static_cast<size_t>(rows_.step[row].step - lead_[rows_.step[row].sentence]);
       const Candidate token = {scores_.wanted_log_probs[row], wanted_[row]};
       const Choice choice = {rows_.live[row].log_prob + token.value, row, token};
       if (i + 1 < length_of(rows_.step[row].sentence)) {
@@ -95,11 +107,23 @@ void Search::begin(const SearchOptions& options, int32_t sentences, int32_t hypo
   next_.live.clear();
   finished_.resize(static_cast<size_t>(sentences) * static_cast<size_t>(hypotheses));
   finished_counts_.assign(static_cast<size_t>(sentences), 0);
+  lead_.assign(static_cast<size_t>(sentences), 0);
+  for (int32_t s = 0; s < sentences && !options.prompts.empty(); ++s)
+    lead_[s] = static_cast<int32_t>(options.prompts[s].size()) - (options.start >= 0 ? 0 : 1);
 }
 
 void Search::start(const SearchOptions& options, int32_t sentence) {
-  next_.step.push_back({options.start, -1, sentence, 0});
+  next_.step.push_back({fed(options, sentence, 0), -1, sentence, 0});
   next_.live.push_back({0.0, -1});
+}
+
+// While a prompt lasts, its next id follows whatever the step said.
+bool Search::feed(const SearchOptions& options, int32_t row) {
+  const StepRow& now = rows_.step[row];
+  if (now.step >= lead_[now.sentence]) return false;
+  next_.step.push_back({fed(options, now.sentence, now.step + 1), row, now.sentence, now.step + 1});
+  next_.live.push_back({0.0, -1});
+  return true;
 }
 
 void Search::step(StepModel& model, int32_t count, std::span<const int32_t> wanted) {
@@ -125,7 +149,7 @@ void Search::next_rows() {
 void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
                      int32_t max_length) {
   const int32_t sentence = rows_.step[first].sentence;
-  const int32_t length = rows_.step[first].step + 1;
+  const int32_t length = rows_.step[first].step + 1 - lead_[sentence];
   const bool cut = length >= max_length;
   const size_t begin = next_.step.size();
 
@@ -196,7 +220,7 @@ void Search::live_on(const Choice& choice) {
 
 void Search::finish(const Choice& choice, FinishReason reason) {
   const StepRow& row = rows_.step[choice.row];
-  const int32_t length = row.step + 1;
+  const int32_t length = row.step + 1 - lead_[row.sentence];
   const int32_t link = history_.add(rows_.live[choice.row].link, choice.row, choice.token);
   const double score = score_of(choice.log_prob, length);
   insert(row.sentence, {choice.log_prob, score, link, length, reason});

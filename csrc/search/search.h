@@ -17,6 +17,9 @@ struct SearchOptions {
   int32_t beam_size = 1;              // 1 is greedy
   int32_t num_hypotheses = 1;         // at least 1, at most beam_size
   bool alignment = false;             // keep the attention weights of every step
+  // Empty, or for each sentence ids that are fed behind `start` before anything is scored. Without
+  // a start ("none") a prompt stands in its place, and must not be empty.
+  std::span<const std::span<const int32_t>> prompts;
 };
 
 // A search and its memory between calls; an identical second call makes no heap allocation.
@@ -72,6 +75,7 @@ class Search {
   void begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses,
              SearchResults& results);
   void start(const SearchOptions& options, int32_t sentence);
+  bool feed(const SearchOptions& options, int32_t row);
   void step(StepModel& model, int32_t count, std::span<const int32_t> wanted);
   void next_rows();
   void write(SearchResults& results) const;
@@ -93,6 +97,7 @@ class Search {
   std::vector<int32_t> wanted_;        // [rows], the tokens that score() asks for
   std::vector<Finished> finished_;     // [sentences, hypotheses_], best first
   std::vector<int32_t> finished_counts_;
+  std::vector<int32_t> lead_;          // [sentences], steps before the first scored one
 };
 
 }  // namespace s2s

@@ -1,0 +1,1 @@
+"""Benchmarks of s2s_engine: `pytest benchmarks/` and `python -m benchmarks.compare`."""

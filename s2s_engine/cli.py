@@ -1,0 +1,342 @@
+"""The command line: arguments to calls, errors to one line and an exit code. Knows typer, files and
+terminals; never how a model is decoded, checked or drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, TypeAlias, cast
+
+import typer
+
+from . import __version__, listing
+from .demo import demo_model
+from .engine import Engine
+from .errors import InputError, ModelFormatError, S2SError, UnsupportedIsaError
+from .format import file_bytes, from_bytes_with_digest, read, read_header
+from .lines import LineError, LineForm, decode_lines
+from .model import Model
+from .options import DecodeOptions
+from .results import Hypothesis
+from .terminal import LEGEND, attention_map
+from .verify import verify as verified
+
+OK, INPUT, USAGE, INTERRUPTED = 0, 1, 2, 130
+DEMO_WORDS = ("phonograph", "sequence", "engine")
+DEMO_HYPOTHESES, DEMO_BEAM = 3, 5
+
+# What a command does once its arguments are read; it returns the exit code. Typer only parses: its
+# own handling of errors and broken pipes never sees a command run.
+Action: TypeAlias = Callable[[], int]
+# The base of every parser error: typer's own, or click's before typer 0.29.
+_UsageError = cast(type[Exception], typer.BadParameter.__base__)
+
+app = typer.Typer(
+    name="s2s-engine",
+    help="Runs recurrent sequence-to-sequence models on CPUs.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; the exit code is 0, 1 (input), 2 (usage) or 130 (interrupted)."""
+    _use_utf8()
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who read stdout has gone and wants no more; the interpreter's last flush must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        action: Action | int = app(list(arguments), prog_name="s2s-engine", standalone_mode=False)
+        return action() if callable(action) else int(action or OK)
+    except _UsageError as error:
+        return _failed(f"{cast(Any, error).format_message()} (see s2s-engine --help)", USAGE)
+    except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except UnsupportedIsaError as error:
+        return _failed(str(error), USAGE)
+    except (S2SError, LineError, NotImplementedError) as error:
+        return _failed(str(error), INPUT)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _failed(f"{where}{error.strerror or error}", INPUT)
+
+
+# --- the commands ---
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def decode(
+    model: ModelArgument,
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="Lines; - is stdin.")] = "-",
+    beam_size: Annotated[int | None, typer.Option(min=1, help="1 is greedy.")] = None,
+    num_hypotheses: Annotated[int | None, typer.Option(min=1, help="At most the beam.")] = None,
+    max_length: Annotated[
+        str | None, typer.Option(help="A number, 'source', or A,B for A x source length + B.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
+    attention: Annotated[bool, typer.Option("--attention", help="Weights; with --json.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Batches decoded at once.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Lines that share a step.")] = 64,
+    isa: Annotated[str | None, typer.Option(help="Instruction set; else S2S_ISA.")] = None,
+) -> Action:
+    """Lines in, lines out. Options not given are the model's, then the engine's."""
+    if attention and not as_json:
+        raise typer.BadParameter("--attention is for --json: a line has no place for weights")
+    given: dict[str, Any] = {
+        "beam_size": beam_size,
+        "num_hypotheses": num_hypotheses,
+        "max_length": None if max_length is None else _max_length(max_length),
+        "return_attention": attention or None,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    limits = {"threads": threads, "batch_size": batch_size}
+    return partial(_decode, model, file, options, as_json, isa, **limits)
+
+
+@app.command()
+def demo(
+    words: Annotated[list[str] | None, typer.Argument(help="Words to decode.")] = None,
+    model: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> Action:
+    """Decodes words with the shipped model and draws what it looked at."""
+    return partial(_demo, words or list(DEMO_WORDS), model or str(demo_model()))
+
+
+@app.command()
+def inspect(
+    model: ModelArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> Action:
+    """The graphs, sizes and rules of a model file; only its header is read."""
+    return partial(_inspect, model, as_json)
+
+
+@app.command()
+def verify(
+    model: ModelArgument,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random inputs.")] = 0,
+) -> Action:
+    """Checks a model file on this machine: digest, self-test, core against reference."""
+    return partial(_verify, model, seed)
+
+
+# --- what they do ---
+
+
+def _decode(
+    path: str,
+    file: str,
+    options: dict[str, Any],
+    as_json: bool,
+    isa: str | None,
+    *,
+    threads: int,
+    batch_size: int,
+) -> int:
+    model = read(path)
+    try:
+        chosen = DecodeOptions.of(model.generation, None, options)
+    except InputError as error:
+        return _failed(str(error), USAGE)
+    decoder = model.graphs.get("decoder")
+    if "return_attention" in options and (decoder is None or "alignment" not in decoder.outputs):
+        raise InputError(f"{path}: --attention, but this model gives no alignment")
+    ranked = decoder is not None and chosen.num_hypotheses > 1
+    form = LineForm.of(model, ranked=ranked, as_json=as_json)
+    with Engine.load(model, threads=threads, isa=isa) as engine, _opened(file) as lines:
+        size = None if file == "-" else os.fstat(lines.fileno()).st_size
+        # Who types wants an answer to every line.
+        chunk = 1 if lines.isatty() else batch_size * threads
+
+        def write(text: str) -> None:
+            sys.stdout.write(text)
+
+        with _progress(size) as advance:
+
+            def done(count: int, read_bytes: int) -> None:
+                sys.stdout.flush()
+                advance(count, read_bytes)
+
+            decode_lines(
+                engine,
+                form,
+                lines,
+                write,
+                chunk=chunk,
+                batch_size=batch_size,
+                options=options,
+                advance=done,
+            )
+    return OK
+
+
+def _demo(words: list[str], path: str) -> int:
+    if not Path(path).exists():
+        raise InputError(f"the demo model is not part of this installation: no file {path}")
+    model = read(path)
+    lowered = [word.lower() for word in words]
+    _check_letters(lowered, model)
+    has_map = "alignment" in model.graphs["decoder"].outputs
+    with Engine.load(model) as engine:
+        for number, word in enumerate(lowered):
+            result = engine.decode(
+                list(word),
+                beam_size=DEMO_BEAM,
+                num_hypotheses=DEMO_HYPOTHESES,
+                return_attention=has_map,
+            )
+            print(f"{'' if number == 0 else chr(10)}{word}")
+            for hypothesis in result.hypotheses:
+                print(f"{hypothesis.score:10.4f}  {' '.join(hypothesis.tokens)}".rstrip())
+            best = result.hypotheses[0]
+            if best.attention is not None:
+                rows = _rows(best, model)
+                print(f"\n{_indented(attention_map(best.attention, result.source, rows))}")
+    if has_map:
+        print(f"\nattention: {LEGEND}")
+    return OK
+
+
+def _inspect(path: str, as_json: bool) -> int:
+    header = read_header(path)
+    if as_json:
+        print(json.dumps(listing.as_json(header), ensure_ascii=False))
+    else:
+        print(listing.listing(header, Path(path).name))
+    return OK
+
+
+def _verify(path: str, seed: int) -> int:
+    try:
+        model, digest = from_bytes_with_digest(file_bytes(path))
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{path}: {error}") from None
+    print(f"{'digest':12} {'file':12} {digest}: ok")
+    passed = True
+    for found in verified(model, seed=seed):
+        passed = passed and found.passed
+        verdict = "ok" if found.passed else "FAILED"
+        print(f"{found.check:12} {found.where:12} {found.text}: {verdict}", flush=True)
+    return OK if passed else _failed(f"{path}: verification failed", INPUT)
+
+
+# --- arguments, streams, errors ---
+
+
+def _max_length(text: str) -> int | tuple[int, int] | str:
+    parts = text.split(",")
+    if text == "source":
+        return text
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(
+            f"--max-length is {text!r}, must be a number, 'source', or A,B for A x source length "
+            "+ B"
+        )
+    numbers = [int(part) if len(part) < 19 else 10**18 for part in parts]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _check_letters(words: Sequence[str], model: Model) -> None:
+    known = model.vocabularies.get("tokens")
+    if known is None or "decoder" not in model.graphs:
+        raise InputError("the demo needs a model from letters to tokens, with vocabularies")
+    letters = " ".join(sorted(word for word in set(known) if len(word) == 1))
+    for word in words:
+        if not word:
+            raise InputError("an empty word: give at least one letter")
+        for letter in word:
+            if letter not in known:
+                raise InputError(
+                    f"{letter!r} of {word!r} is unknown to the model; it knows {letters}"
+                )
+
+
+def _rows(hypothesis: Hypothesis, model: Model) -> list[str]:
+    """The labels of a map's rows: the tokens, and the end where it was reached."""
+    if hypothesis.finish_reason != "eos":
+        return hypothesis.tokens
+    words = model.vocabularies.get("target")
+    end = words[model.end[0]] if words is not None and len(model.end) == 1 else "(end)"
+    return [*hypothesis.tokens, end]
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield cast(BinaryIO, sys.stdin.buffer)
+    else:
+        with Path(file).open("rb") as opened:
+            yield opened
+
+
+@contextmanager
+def _progress(size: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar over the bytes of a file on stderr, or nothing: where stderr is no terminal, or where
+    the results are written on the same one."""
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        yield lambda lines, size: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.fields[lines]:,} lines"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task, total = progress.add_task("", total=size, lines=0), 0
+
+        def advance(lines: int, size: int) -> None:
+            nonlocal total
+            total += lines
+            progress.update(task, advance=size, lines=total)
+
+        yield advance
+
+
+def _use_utf8() -> None:
+    """Results are the same bytes under every locale and on every system."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _failed(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"s2s-engine: {' '.join(message.splitlines())}", file=sys.stderr)
+    return code

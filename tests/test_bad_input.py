@@ -1,0 +1,493 @@
+"""Everything a caller or a file can get wrong, and what the engine says about it: each message is a
+line of tests/messages.txt, a page to be read. `pytest --update-messages` writes it anew."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import models
+import numpy as np
+import pytest
+from conftest import ISAS
+
+from s2s_engine import DecodeOptions, Engine, Model, S2SError, _core
+from s2s_engine.format import to_bytes
+from s2s_engine.graph import to_json
+from s2s_engine.operations import KINDS, OPERATIONS
+
+PAGE = Path(__file__).parent / "messages.txt"
+Case: TypeAlias = Callable[[], object]
+ALL = models.DECODERS | models.LABELLERS | {"captioner": models.captioner}
+
+
+@cache
+def engine(name: str = "lstm_luong") -> Engine:
+    """Engines of the models: lstm_luong has vocabularies, no_recurrence has none."""
+    return Engine.load(ALL[name](), max_input_length=100)
+
+
+@cache
+def folder() -> Path:
+    return Path(tempfile.mkdtemp())
+
+
+def decode(*x: Any, model: str = "lstm_luong", **options: Any) -> Case:
+    return lambda: engine(model).decode(*x, **options)
+
+
+def file(name: str, data: bytes) -> Case:
+    path = folder() / name
+    path.write_bytes(data)
+    return lambda: Engine.load(path)
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+FILE = to_bytes(models.gru_plain())
+INT64 = np.iinfo(np.int64)
+
+SOURCES: dict[str, Case] = {
+    "a token that the vocabulary does not have": decode(["s3", "zebra"]),
+    "an id beyond the vocabulary": decode([4, 11]),
+    "an id below zero": decode([4, -1]),
+    "an id beyond 32 bits": decode([4, 2**40]),
+    "an id beyond 64 bits": decode([4, 2**70]),
+    "a float": decode([4, 1.9]),
+    "a NaN": decode([4, float("nan")]),
+    "a bool": decode([4, True]),
+    "None among ids": decode([4, None]),
+    "a list among ids": decode([4, [5]]),
+    "bytes among strings": decode(["s3", b"s4"]),
+    "strings and ids": decode(["s3", 4]),
+    "ids and strings": decode([4, "s3"]),
+    "a string": decode("s3 s4"),
+    "nothing": decode(),
+    "None": decode(None),
+    "a number": decode(4),
+    "a set": decode({4}),
+    "bytes": decode(b"abc"),
+    "an iterator": decode(iter([4, 5])),
+    "an empty list": decode([]),
+    "an empty tuple": decode(()),
+    "an empty array": decode(np.array([], np.int64)),
+    "an array of floats": decode(np.array([1.0, 2.0])),
+    "an array of bools": decode(np.array([True])),
+    "an array of objects": decode(np.array([1, None], object)),
+    "an array of strings": decode(np.array(["s3"])),
+    "an array of two dimensions": decode(np.array([[4, 5]])),
+    "an array of no dimension": decode(np.array(4)),
+    "an array with an id that is too large": decode(np.array([4, 99], np.uint64)),
+    "an array of the largest uint64": decode(np.array([2**64 - 1], np.uint64)),
+    "an array with a negative id": decode(np.array([4, 5, INT64.min])),
+    "a source that is too long": decode([4] * 101),
+    "a source longer than the model has positions": decode([4] * 41, model="gru_positions"),
+    "strings for a model without a vocabulary": decode(["a"], model="no_recurrence"),
+    "an input that does not exist": decode(inputs={"words": [4]}),
+    "an input that is missing": decode(inputs={}),
+    "an input given twice": lambda: engine().decode([4], inputs={"tokens": [4]}),
+    "features for a model of tokens": decode(features=np.zeros((2, 3))),
+    "tokens for a model of features": decode([4], model="captioner"),
+    "features of a wrong size": decode(features=np.zeros(6), model="captioner"),
+    "features of a wrong number of dimensions": decode(
+        features=np.zeros((1, 7)), model="captioner"
+    ),
+    "features of integers": decode(features=np.zeros(7, int), model="captioner"),
+    "features with a NaN": decode(features=np.full(7, np.nan), model="captioner"),
+    "features beyond float32": decode(features=np.full(7, 1e300), model="captioner"),
+    "features that are ragged": decode(features=[[1.0], [1.0, 2.0]], model="captioner"),
+    "a batch with a wrong source": lambda: engine().decode_batch([[4], [5], [99]]),
+    "a batch with an empty source": lambda: engine().decode_batch([[4], []]),
+    "a batch that is a source": lambda: engine().decode_batch([4, 5]),
+}
+
+TARGETS: dict[str, Case] = {
+    "a token that the target vocabulary does not have": lambda: engine().score([4], ["t1", "s1"]),
+    "an id beyond the target vocabulary": lambda: engine().score([4], [1, 9]),
+    "a target that is a string": lambda: engine().score([4], "t1"),
+    "a target that is a float": lambda: engine().score([4], [1.0]),
+    "a target of a model without a decoder": lambda: engine("tagger").score([4], [1]),
+}
+
+OPTIONS: dict[str, Case] = {
+    "an option that does not exist": decode([4], beamsize=5),
+    "no beam": decode([4], beam_size=0),
+    "a negative beam": decode([4], beam_size=-1),
+    "a huge beam": decode([4], beam_size=10**9),
+    "a beam that is a float": decode([4], beam_size=2.0),
+    "a beam that is a bool": decode([4], beam_size=True),
+    "more hypotheses than the beam": decode([4], num_hypotheses=3),
+    "no hypotheses": decode([4], num_hypotheses=0),
+    "no length": decode([4], max_length=0),
+    "a huge length": decode([4], max_length=10**9),
+    "a length that is a word": decode([4], max_length="long"),
+    "a length that is a triple": decode([4], max_length=(1, 2, 3)),
+    "a length of nothing": decode([4], max_length=(0, 0)),
+    "a length with a negative factor": decode([4], max_length=(-1, 5)),
+    "a length that is a float": decode([4], max_length=5.0),
+    "a length of the source without a source": decode(
+        features=np.zeros(7), model="captioner", max_length="source"
+    ),
+    "more steps than the model has": decode([4], model="gru_positions", max_length=50),
+    "attention of a model without any": decode([4], model="gru_plain", return_attention=True),
+    "return_attention that is a number": decode([4], return_attention=1),
+    "a beam for a model without a decoder": decode([4], model="tagger", beam_size=2),
+    "options of another type": decode([4], options={"beam_size": 5}),
+    "an option that is not built": decode([4], length_penalty=0.6),
+    "a batch size of zero": lambda: engine().decode_batch([[4]], batch_size=0),
+    "a batch size that is a float": lambda: engine().decode_batch([[4]], batch_size=1.0),  # type: ignore[arg-type]
+    "too many threads": lambda: engine().decode_batch([[4]], threads=100_000),
+    "options made by themselves": lambda: DecodeOptions(beam_size=2, num_hypotheses=3),
+}
+
+LOADING: dict[str, Case] = {
+    "a file that is not there": lambda: Engine.load(folder() / "no.safetensors"),
+    "a folder": lambda: Engine.load(folder()),
+    "an empty file": file("empty", b""),
+    "eight bytes": file("eight", bytes(8)),
+    "a text": file("text", b"This is no model. " * 50),
+    "a file cut in its header": file("cut", FILE[:200]),
+    "a file cut in its data": file("cut2", FILE[:-5]),
+    "a file with a byte too many": file("long", FILE + b"\0"),
+    "a file with a changed weight": file("changed", flipped(FILE, len(FILE) - 7)),
+    "bytes that are no model": lambda: Engine.load(b"none"),
+    "an object that is no model": lambda: Engine.load(42),  # type: ignore[arg-type]
+    "an instruction set that does not exist": lambda: Engine.load(models.gru_plain(), isa="sse9"),
+    "an instruction set that is no name": lambda: Engine.load(models.gru_plain(), isa=2),  # type: ignore[arg-type]
+    "no threads": lambda: Engine.load(models.gru_plain(), threads=0),
+    "threads that are a float": lambda: Engine.load(models.gru_plain(), threads=1.5),  # type: ignore[arg-type]
+    "an input length of zero": lambda: Engine.load(models.gru_plain(), max_input_length=0),
+    "a compute type that does not exist": lambda: Engine.load(
+        models.gru_plain(), compute_type="f8"
+    ),
+    "a compute type that is not built": lambda: Engine.load(
+        models.gru_plain(), compute_type="int8"
+    ),
+    "an importer": lambda: Engine.load("model.pt", importer="opennmt"),
+}
+
+# --- the core itself, Python's checks passed by ---
+
+Document: TypeAlias = dict[str, Any]
+
+
+def document(model: Model) -> Document:
+    return {role: to_json(graph, role) for role, graph in model.graphs.items()}
+
+
+def core(graphs: Any, tensors: Any, start: Any = 1, end: Any = (2,)) -> _core.Model:
+    return _core.Model(graphs, tensors, start, list(end))
+
+
+def edited(edit: Callable[[Document, dict[str, Any]], object], name: str = "lstm_luong") -> Case:
+    def case() -> object:
+        model = ALL[name]()
+        graphs, tensors = document(model), dict(model.tensors)
+        edit(graphs, tensors)
+        return core(graphs, tensors)
+
+    return case
+
+
+def node(graphs: Document, name: str, role: str = "decoder") -> Any:
+    return next(n for n in graphs[role]["nodes"] if n["name"] == name)
+
+
+def put(
+    graphs: Document, name: str, part: str, key: str, value: Any, role: str = "decoder"
+) -> None:
+    node(graphs, name, role)[part][key] = value
+
+
+def transpose(tensors: dict[str, Any], name: str) -> None:
+    tensors[name] = np.ascontiguousarray(tensors[name].T)
+
+
+CORE: dict[str, Case] = {
+    "a tensor that is not there": edited(lambda g, t: t.pop("decoder.linear.weight")),
+    "a transposed tensor": edited(lambda g, t: transpose(t, "decoder.linear.weight")),
+    "a tensor of float64": edited(
+        lambda g, t: t.update({"decoder.linear.weight": t["decoder.linear.weight"].astype("f8")})
+    ),
+    "an operation that does not exist": edited(lambda g, t: node(g, "linear").update(op="exec")),
+    "an operation of a later version": edited(lambda g, t: node(g, "linear").update(op="conv1d")),
+    "a reference to nothing": edited(lambda g, t: put(g, "linear", "inputs", "x", ["ghost"])),
+    "a reference forward": edited(lambda g, t: put(g, "lstm_cell", "inputs", "h", "linear")),
+    "a reference to itself": edited(lambda g, t: put(g, "linear", "inputs", "x", ["linear"])),
+    "an empty list": edited(lambda g, t: put(g, "linear", "inputs", "x", [])),
+    "a role that does not exist": edited(lambda g, t: put(g, "linear", "inputs", "y", ["state.h"])),
+    "a role that is missing": edited(lambda g, t: node(g, "linear")["inputs"].pop("x")),
+    "a weight that is missing": edited(lambda g, t: node(g, "linear")["weights"].pop("weight")),
+    "an attribute that is missing": edited(lambda g, t: node(g, "linear")["attributes"].clear()),
+    "an attribute of a wrong type": edited(
+        lambda g, t: put(g, "linear", "attributes", "activation", 3)
+    ),
+    "an attribute of an unknown word": edited(
+        lambda g, t: put(g, "linear", "attributes", "activation", "gelu")
+    ),
+    "an attribute too many": edited(lambda g, t: put(g, "linear", "attributes", "fast", True)),
+    "an integer beyond 64 bits": edited(
+        lambda g, t: put(g, "attention", "attributes", "heads", 2**70)
+    ),
+    "a kind that does not exist": edited(
+        lambda g, t: g["decoder"]["inputs"]["token"].update(kind="x")
+    ),
+    "a size of zero": edited(lambda g, t: g["decoder"]["inputs"]["token"].update(size=0)),
+    "a negative size": edited(lambda g, t: g["encoder"]["inputs"]["tokens"].update(size=-5)),
+    "a huge size": edited(lambda g, t: g["decoder"]["states"]["h"].update(size=2**62)),
+    "a vocabulary that the embedding does not have": edited(
+        lambda g, t: g["encoder"]["inputs"]["tokens"].update(size=12)
+    ),
+    "a state of another size than its next": edited(
+        lambda g, t: g["decoder"]["states"]["h"].update(size=7)
+    ),
+    "a state that starts as nothing": edited(
+        lambda g, t: g["decoder"]["states"]["h"].update(initial="encoder.x")
+    ),
+    "a state without a next": edited(lambda g, t: g["decoder"]["states"]["h"].pop("next")),
+    "a sequence as a state": edited(
+        lambda g, t: g["decoder"]["states"]["h"].update(kind="sequence")
+    ),
+    "no logits": edited(lambda g, t: g["decoder"]["outputs"].pop("logits")),
+    "logits of a wrong size": edited(
+        lambda g, t: g["decoder"]["outputs"].update(logits="lstm_cell.h")
+    ),
+    "an alignment that is a vector": edited(
+        lambda g, t: g["decoder"]["outputs"].update(alignment="lstm_cell.h")
+    ),
+    "an output that does not exist": edited(
+        lambda g, t: g["decoder"]["outputs"].update(x="linear")
+    ),
+    "two nodes of one name": edited(lambda g, t: node(g, "linear_2").update(name="linear")),
+    "no token": edited(lambda g, t: g["decoder"]["inputs"].pop("token")),
+    "an input that is no dictionary": edited(lambda g, t: g["encoder"]["inputs"].update(tokens=3)),
+    "no nodes at all": edited(lambda g, t: g["encoder"].pop("nodes")),
+    "a node that is a number": edited(lambda g, t: g["encoder"]["nodes"].append(3)),
+    "a graph that is a list": edited(lambda g, t: g.update(encoder=[])),
+    "a batch with a prompt": lambda: _core.decode_batch(
+        [core_session()], [[[3]], [[4]]], 1, 1, False, [5, 5], 4, [None]
+    ),
+    "a batch of size zero": lambda: _core.decode_batch(
+        [core_session()], [[[3]]], 1, 1, False, [5], 0, []
+    ),
+    "decoding without a decoder": lambda: _core.Session(core(*both(models.tagger())), "").decode(
+        [[3]], 1, 1, False, 5
+    ),
+}
+
+
+def both(model: Model) -> tuple[Document, dict[str, Any]]:
+    return document(model), dict(model.tensors)
+
+
+def core_session() -> _core.Session:
+    return _core.Session(core(*both(models.gru_plain())), "")
+
+
+def run_core(inputs: Any, *, beam: int = 1, hypotheses: int = 1, steps: int = 5) -> object:
+    return core_session().decode(inputs, beam, hypotheses, False, steps)
+
+
+SECTIONS: dict[str, dict[str, Case]] = {
+    "Sources": SOURCES,
+    "Targets": TARGETS,
+    "Options": OPTIONS,
+    "Loading": LOADING,
+    "The core, called without Python's checks": CORE,
+}
+HEAD = """\
+What the engine says about what it cannot take. Every line is a test of tests/test_bad_input.py;
+`pytest tests/test_bad_input.py --update-messages` writes this page.
+"""
+
+
+def message(case: Case) -> str:
+    with pytest.raises((S2SError, NotImplementedError, FileNotFoundError)) as caught:
+        case()
+    said = str(caught.value).replace(str(folder()), "FOLDER").replace(", ".join(ISAS), "ISAS")
+    said = re.sub("0x[0-9a-f]+", "ADDRESS", re.sub("[0-9a-f]{64}", "DIGEST", said))
+    return f"{type(caught.value).__name__}: {said}"
+
+
+def page(messages: dict[tuple[str, str], str]) -> str:
+    lines = [HEAD]
+    for section, cases in SECTIONS.items():
+        lines += [section, "-" * len(section), ""]
+        for title in cases:
+            lines += [title, *(f"    {line}" for line in messages[section, title].splitlines()), ""]
+    return "\n".join(lines)
+
+
+def known() -> dict[tuple[str, str], str]:
+    """The page read back."""
+    found: dict[tuple[str, str], str] = {}
+    section = title = ""
+    for line in PAGE.read_text().splitlines():
+        if line in SECTIONS:
+            section = line
+        elif line.startswith("    "):
+            found[section, title] = found.get((section, title), "") + "\n" + line[4:]
+        elif line:
+            title = line
+    return {key: text[1:] for key, text in found.items()}
+
+
+NAMES = [(section, title) for section, cases in SECTIONS.items() for title in cases]
+
+
+@pytest.mark.parametrize(("section", "title"), NAMES, ids=[f"{s}: {t}" for s, t in NAMES])
+def test_message(section: str, title: str, request: pytest.FixtureRequest) -> None:
+    said = message(SECTIONS[section][title])
+    assert len(said) < 500
+    if not request.config.getoption("--update-messages"):
+        assert said == known().get((section, title)), "pytest --update-messages takes it over"
+
+
+def test_the_page_of_messages(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--update-messages"):
+        PAGE.write_text(page({(s, t): message(SECTIONS[s][t]) for s, t in NAMES}))
+    assert PAGE.read_text() == page(known())
+    assert set(known()) == set(NAMES)
+
+
+# --- documents mutated without end ---
+
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 3, 33, 2**24, 2**24 + 1, 2**31, 2**32 + 1, 2**63 - 1, 2**64,
+    0.5, 1e300, float("nan"), float("inf"), "", "x", "token", "tokens", "state.h", "encoder.h",
+    "encoder.memory", "linear", "lstm_cell.h", "attention.weights", "tanh", "softmax", "backward",
+    "before", "given", "additive", "none", *KINDS, *OPERATIONS, "step", "position", "source_length", [], {},
+    ["state.h"], ["encoder.memory", "token"], [["x"]], b"x", (1, 2), 1j, "\0", "\ud800", "é" * 300,
+)  # fmt: skip
+SHAPES = (
+    (1,),
+    (1, 1),
+    (6,),
+    (6, 6),
+    (9, 6),
+    (24, 10),
+    (0,),
+    (0, 6),
+    (6, 0),
+    (),
+    (2, 3, 4),
+    (33, 1),
+)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (container, key) in a document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in list(items):
+        yield value, key
+        if isinstance(item, (dict, list)):
+            yield from places(item)
+
+
+def mutate(graphs: Document, tensors: dict[str, Any], rng: random.Random) -> None:
+    if not graphs:
+        return
+    container, key = rng.choice(list(places(graphs)))
+    kind = rng.randrange(8)
+    if kind == 0:
+        del container[key]
+    elif kind == 1:
+        other, name = rng.choice(list(places(graphs)))
+        container[key] = copy.deepcopy(other[name])
+    elif kind == 2 and isinstance(container, dict):
+        container[rng.choice(["x", "h", "c", "bias", "scale", "zz", 5, None])] = container[key]
+    elif kind == 3 and isinstance(container, list):
+        rng.shuffle(container)
+    elif kind == 4 and isinstance(container, list):
+        container.insert(rng.randrange(len(container) + 1), copy.deepcopy(container[key]))
+    elif kind == 5 and tensors:
+        name = rng.choice(sorted(tensors, key=str))
+        change = rng.randrange(5)
+        if change == 0:
+            del tensors[name]
+        elif change == 1:
+            tensors[name] = np.zeros(rng.choice(SHAPES), np.float32)
+        elif change == 2 and isinstance(tensors[name], np.ndarray):
+            tensors[name] = tensors[name].T
+        elif change == 3:
+            tensors[name] = rng.choice([None, 3, "x", [1.0], np.zeros(6), np.zeros(6, int)])
+        else:
+            extra: Any = rng.choice([5, None, "extra"])
+            tensors[extra] = np.zeros((6, 6), np.float32)
+    else:
+        container[key] = copy.deepcopy(rng.choice(VALUES))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_mutated_document_is_refused_or_runs(name: str) -> None:
+    """The core alone, past the checks of the Python reader: no crash, and no other error."""
+    rng = random.Random(name)
+    model = ALL[name]()
+    refused = 0
+    for _ in range(1500):
+        graphs, tensors = copy.deepcopy(document(model)), dict(model.tensors)
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            mutate(graphs, tensors, rng)
+        start, end = rng.choice([(1, [2])] * 8 + [(-1, []), (-2, []), (2**31 - 1, [-1])])
+        try:
+            made = core(graphs, tensors, start, end)
+        except (S2SError, NotImplementedError):
+            refused += 1
+            continue
+        runs(made, graphs)
+    assert refused > 700
+
+
+def runs(made: _core.Model, graphs: Document) -> None:
+    """A document that the core took is one that it can run, or refuses to for a stated reason."""
+    session = _core.Session(made, "")
+    inputs: list[Any] = []
+    for name in made.inputs:
+        type_ = graphs["encoder"]["inputs"][name]
+        if type_["kind"] in ("id", "ids"):
+            inputs.append([0] if type_["kind"] == "id" else [0] * 3)
+        elif type_["size"] > 10**6:
+            return
+        else:
+            length = 1 if type_["kind"] == "vector" else 3
+            inputs.append(np.ones((length, type_["size"]), np.float32))
+    try:
+        session.encode(inputs)
+        if "decoder" in graphs:
+            session.decode(inputs, 3, 2, "alignment" in graphs["decoder"]["outputs"], 4)
+            session.score(inputs, [0, 0], False)
+            session.forced_logits(inputs, [0])
+        for number in range(len(graphs.get("encoder", {}).get("outputs", ()))):
+            session.label(inputs, number)
+    except (S2SError, NotImplementedError):
+        pass
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_model_whose_weights_hold_nan_or_infinity_never_wins(name: str) -> None:
+    """Past the finite check of the reader: NaN is an error, not a token."""
+    model = ALL[name]()
+    ids: dict[str, Any] = {"features": np.ones(7)} if name == "captioner" else {"x": [3, 4]}
+    options = None if name in models.LABELLERS else DecodeOptions(beam_size=2, max_length=5)
+    for tensor in model.tensors:
+        for value in (np.nan, np.inf, -np.inf):
+            array = np.full_like(model.tensors[tensor], value)
+            wrong = Engine.load(replace(model, tensors={**model.tensors, tensor: array}))
+            try:
+                result = wrong.decode(**ids, options=options)
+            except S2SError as error:
+                assert re.search("hold a NaN or an infinity", str(error))
+            else:
+                for h in result.hypotheses:
+                    assert np.isfinite(h.token_log_probs).all()
