@@ -208,12 +208,15 @@ class EncoderBuilder(GraphBuilder):
             )
         return self._source
 
-    def input(self, name: str, *, vector: int = 0, sequence: int = 0, ids: int = 0) -> Value:
-        """Declares one more input: a vector or a sequence of features, or ids below `ids`."""
-        given: dict[Kind, int] = {"vector": vector, "sequence": sequence, "ids": ids}
+    def input(
+        self, name: str, *, vector: int = 0, sequence: int = 0, ids: int = 0, id: int = 0
+    ) -> Value:
+        """Declares one more input: a vector or a sequence of features, ids below `ids`, one per
+        position, or one id below `id` for the whole source."""
+        given: dict[Kind, int] = {"vector": vector, "sequence": sequence, "ids": ids, "id": id}
         kinds = [ValueType(kind, size) for kind, size in given.items() if size]
         if len(kinds) != 1:
-            raise ModelFormatError(f"input {name!r} takes one of vector=, sequence=, ids=")
+            raise ModelFormatError(f"input {name!r} takes one of vector=, sequence=, ids=, id=")
         if name in BUILT_IN[self.role]:
             raise ModelFormatError(f"input {name!r} is provided by the engine")
         return self._input(name, kinds[0])

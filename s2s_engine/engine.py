@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import _core
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import file_bytes, from_bytes_with_digest, to_bytes
-from .graph import to_json
+from .graph import Graph, to_json
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
 from .results import Check, Hypothesis, Result, Score
@@ -51,6 +51,16 @@ class Info:
     workspace_bytes: int
 
 
+class _Read(NamedTuple):
+    """One source as the core takes it: its inputs in order, its length and ids where it has such,
+    and the prompt of a model without an encoder."""
+
+    inputs: list[Any]
+    length: int | None
+    ids: list[int] | None
+    prompt: list[int] | None
+
+
 class Engine:
     """Decodes with one model. Engines may be used from many threads at once, forked and pickled."""
 
@@ -75,8 +85,7 @@ class Engine:
         self._inputs = Inputs(model, max_input_length)
         self._options = DecodeOptions.of(model.generation, None, {})
         self._has_decoder = "decoder" in model.graphs
-        if "encoder" not in model.graphs:
-            raise NotImplementedError("models without an encoder are not built yet")
+        self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
         self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end))
@@ -152,17 +161,18 @@ class Engine:
         Raises InputError, InputTooLongError, NumericalError, EngineClosedError.
         """
         chosen = self._chosen(options, keywords)
-        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        read = self._read(x, inputs, features, prepared)
         session = self._session()
         try:
             if not self._has_decoder:
                 return self._labelled(session, read, chosen)
             found = session.decode(
-                self._ordered(read),
+                read.inputs,
                 chosen.beam_size,
                 chosen.num_hypotheses,
                 chosen.return_attention,
-                self._model.limit(chosen, self._inputs.length(read)),
+                self._model.limit(chosen, read.length),
+                read.prompt,
             )
         finally:
             self._idle.append(session)
@@ -193,7 +203,7 @@ class Engine:
         reads = []
         for number, x in enumerate(xs):
             try:
-                reads.append(self._inputs.encoder(x, prepared=prepared))
+                reads.append(self._read(x, None, None, prepared))
             except InputError as error:
                 raise type(error)(f"source {number} of the batch: {error}") from None
         if not reads:
@@ -205,13 +215,13 @@ class Engine:
                 return [self._labelled(sessions[0], read, chosen) for read in reads]
             found = _core.decode_batch(
                 sessions,
-                [self._ordered(read) for read in reads],
+                [read.inputs for read in reads],
                 chosen.beam_size,
                 chosen.num_hypotheses,
                 chosen.return_attention,
-                [self._model.limit(chosen, self._inputs.length(read)) for read in reads],
+                [self._model.limit(chosen, read.length) for read in reads],
                 batch_size,
-                [],
+                [] if self._has_encoder else [read.prompt for read in reads],
             )
         finally:
             self._idle.extend(sessions)
@@ -234,10 +244,12 @@ class Engine:
         if not self._has_decoder:
             raise NotImplementedError("score of a model without a decoder is not built yet")
         ids = self._inputs.target(target)
-        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        read = self._read(x, inputs, features, prepared)
         session = self._session()
         try:
-            _, log_probs, log_prob, score, _, _ = session.score(self._ordered(read), ids, False)
+            _, log_probs, log_prob, score, _, _ = session.score(
+                read.inputs, ids, False, read.prompt
+            )
         finally:
             self._idle.append(session)
         return Score(log_prob, log_probs, score)
@@ -251,10 +263,12 @@ class Engine:
         prepared: bool = False,
     ) -> dict[str, NDArray[np.float32]]:
         """The encoder's named outputs: (size,) for vectors, (positions, size) for sequences."""
-        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        if not self._has_encoder:
+            raise InputError("this model has no encoder: there is nothing to encode")
+        read = self._read(x, inputs, features, prepared)
         session = self._session()
         try:
-            return session.encode(self._ordered(read))
+            return session.encode(read.inputs)
         finally:
             self._idle.append(session)
 
@@ -274,10 +288,10 @@ class Engine:
         if not self._has_decoder:
             raise InputError("this model has no decoder; encode() gives its logits")
         ids = self._inputs.target(target)
-        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        read = self._read(x, inputs, features, prepared)
         session = self._session()
         try:
-            return session.forced_logits(self._ordered(read), ids)
+            return session.forced_logits(read.inputs, ids, read.prompt)
         finally:
             self._idle.append(session)
 
@@ -318,7 +332,7 @@ class Engine:
             compute_types=dict.fromkeys(sorted(model.tensors), "float32"),
             source_vocabularies={
                 name: type_.size
-                for name, type_ in model.graphs["encoder"].inputs.items()
+                for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()
                 if type_.kind in ("id", "ids")
             },
             target_vocabulary=None if decoder is None else decoder.inputs["token"].size,
@@ -391,10 +405,25 @@ class Engine:
         except IndexError:
             return self._new_session()
 
-    def _ordered(self, read: Mapping[str, Input]) -> list[Any]:
-        return [_core_input(read[name]) for name in self._order]
+    def _read(
+        self,
+        x: object,
+        inputs: Mapping[str, object] | None,
+        features: object,
+        prepared: bool,
+    ) -> _Read:
+        if not self._has_encoder:
+            prompt = self._inputs.prompt(x, inputs=inputs, features=features)
+            return _Read([], None, None, prompt)
+        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        ordered = [_core_input(read[name]) for name in self._order]
+        main = self._inputs.main
+        if main is None:
+            return _Read(ordered, None, None, None)
+        ids = read[main]
+        return _Read(ordered, len(ids), ids if isinstance(ids, list) else None, None)  # type: ignore[arg-type]
 
-    def _result(self, read: Mapping[str, Input], found: Sequence[Any]) -> Result:
+    def _result(self, read: _Read, found: Sequence[Any]) -> Result:
         tokens = self._inputs.target_tokens
         hypotheses = [
             Hypothesis(ids, tokens(ids), score, log_prob, log_probs, attention, reason)
@@ -402,12 +431,11 @@ class Engine:
         ]
         return Result(hypotheses, self._source_tokens(read))
 
-    def _source_tokens(self, read: Mapping[str, Input]) -> list[str]:
-        main = read.get(self._inputs.main or "")
-        return self._inputs.source_tokens(main) if isinstance(main, list) else []
+    def _source_tokens(self, read: _Read) -> list[str]:
+        return [] if read.ids is None else self._inputs.source_tokens(read.ids)
 
     def _labelled(
-        self, session: _core.Session, read: Mapping[str, Input], chosen: DecodeOptions
+        self, session: _core.Session, read: _Read, chosen: DecodeOptions
     ) -> Result:
         """The best label of each position, or of the sentence: a model without a decoder."""
         changed = [name for name in DEFAULTS if getattr(chosen, name) != DEFAULTS[name]]
@@ -416,7 +444,7 @@ class Engine:
         outputs = list(self._model.graphs["encoder"].outputs)
         if "logits" not in outputs:
             raise InputError(f"this model has no logits; encode() gives {', '.join(outputs)}")
-        ids, log_probs = session.label(self._ordered(read), outputs.index("logits"))
+        ids, log_probs = session.label(read.inputs, outputs.index("logits"))
         log_prob = float(sum(float(value) for value in log_probs))
         tokens = self._inputs.target_tokens(ids)
         best = Hypothesis(ids, tokens, log_prob, log_prob, log_probs, None, "length")

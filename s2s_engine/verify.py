@@ -14,14 +14,14 @@ from . import _core
 from .engine import Engine
 from .graph import BUILT_IN
 from .model import Model, SelfTest
-from .operations import ValueType
+from .shapes import ValueType
 from .options import DecodeOptions
 from .reference import Reference
 from .results import Hypothesis
 from .self_test import compare
-from .vocabulary import Inputs
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21)
+PROMPT = "the prompt"  # the source of a model without an encoder
 TARGET_LENGTH = 8
 MAX_LENGTH = 24
 BEAM_SIZE = 4
@@ -81,7 +81,7 @@ def against_reference(
                 largest = max(largest, _encoded(engine, reference, source))
                 if "decoder" in model.graphs:
                     target = random_target(model, seed + number)
-                    largest = max(largest, _forced(engine, reference, source, target, isa))
+                    largest = max(largest, _forced(engine, reference, source, target))
                 ties += _searched(engine, reference, source)
             except _DifferentError as error:
                 text = f"input {number} ({_sizes(source)}): {error}"
@@ -102,11 +102,11 @@ def equal_bits(
     for isa in isas:
         with Engine.load(model, isa=isa) as engine:
             for number, source in enumerate(sources):
-                encoded = engine.encode(inputs=source, prepared=True)
+                encoded = {} if PROMPT in source else engine.encode(**_call(source))
                 bits = b"".join(encoded[name].tobytes() for name in sorted(encoded))
                 if "decoder" in model.graphs:
                     target = random_target(model, seed + number)
-                    bits += _forced_logits(engine, model, source, target, isa).tobytes()
+                    bits += engine.forced_logits(target=target, **_call(source)).tobytes()
                 if isa == isas[0]:
                     first.append(bits)
                 elif bits != first[number]:
@@ -121,6 +121,9 @@ def equal_bits(
 def random_sources(model: Model, seed: int) -> list[Source]:
     """Prepared inputs of growing length, all of the model's by name."""
     random = np.random.default_rng(seed)
+    if "encoder" not in model.graphs:
+        token = ValueType("ids", model.graphs["decoder"].inputs["token"].size)
+        return [{PROMPT: _random(random, token, length)} for length in LENGTHS]
     inputs = model.graphs["encoder"].inputs
     bound = inputs["position"].size if "position" in inputs else LENGTHS[-1]
     lengths = [length for length in LENGTHS if length <= bound]
@@ -159,8 +162,10 @@ class _DifferentError(Exception):
 
 def _encoded(engine: Engine, reference: Reference, source: Source) -> float:
     """The largest difference of an encoder output."""
-    want, largest = reference.encode(inputs=source, prepared=True), 0.0
-    for name, given in engine.encode(inputs=source, prepared=True).items():
+    if PROMPT in source:
+        return 0.0
+    want, largest = reference.encode(**_call(source)), 0.0
+    for name, given in engine.encode(**_call(source)).items():
         difference = _difference(given, want[name])
         if not difference <= TOLERANCE:
             raise _DifferentError(
@@ -170,15 +175,16 @@ def _encoded(engine: Engine, reference: Reference, source: Source) -> float:
     return largest
 
 
-def _forced(
-    engine: Engine, reference: Reference, source: Source, target: list[int], isa: str
-) -> float:
+def _forced(engine: Engine, reference: Reference, source: Source, target: list[int]) -> float:
     """The largest difference of a step's logits under teacher forcing."""
     model, largest = reference.model, 0.0
-    logits = _forced_logits(engine, model, source, target, isa)
-    steps = reference.trace(inputs=source, target=target, prepared=True).steps
+    logits = engine.forced_logits(target=target, **_call(source))
+    outputs = model.graphs["decoder"].outputs
+    expected = outputs.get("logits") or outputs["log_probabilities"]
+    # The steps that read a prompt give nothing that is scored.
+    steps = reference.trace(target=target, **_call(source)).steps[-len(logits) :]
     for step, values in enumerate(steps):
-        difference = _difference(logits[step], values[model.graphs["decoder"].outputs["logits"]])
+        difference = _difference(logits[step], values[expected])
         if not difference <= TOLERANCE:
             raise _DifferentError(
                 f"the encoder agrees, but the decoder's logits differ from step {step} on, by "
@@ -188,20 +194,19 @@ def _forced(
     return largest
 
 
-def _forced_logits(
-    engine: Engine, model: Model, source: Source, target: list[int], isa: str
-) -> NDArray[np.float32]:
-    read = Inputs(model).encoder(inputs=source, prepared=True)
-    session = _core.Session(engine._core, isa)
-    return session.forced_logits(engine._ordered(read), target)
+def _call(source: Source) -> dict[str, Any]:
+    """A random source as arguments of a call."""
+    if PROMPT in source:
+        return {"x": source[PROMPT]}
+    return {"x": None, "inputs": source, "prepared": True}
 
 
 def _searched(engine: Engine, reference: Reference, source: Source) -> int:
     """How many outputs differ by a tie only; a real difference is an error."""
     ties = 0
     for options in _searches(reference.model):
-        given = engine.decode(inputs=source, prepared=True, **options).hypotheses[0]
-        want = reference.decode(inputs=source, prepared=True, **options).hypotheses[0]
+        given = engine.decode(**_call(source), **options).hypotheses[0]
+        want = reference.decode(**_call(source), **options).hypotheses[0]
         greedy = options.get("beam_size", 1) == 1
         scores_agree = abs(given.score - want.score) <= TOLERANCE * max(1.0, abs(want.score))
         if given.ids == want.ids and given.finish_reason == want.finish_reason and scores_agree:

@@ -223,6 +223,8 @@ class Inputs:
         if missing:
             raise InputError(f"the input {missing[0]!r} is missing; the model's inputs are {self}")
         read = {name: self._read(name, given[name], prepared) for name in self._types}
+        if len(self._types) == 1:
+            return read
         lengths = {n: np.shape(read[n])[0] for n, t in self._types.items() if _along_source(t)}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())

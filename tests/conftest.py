@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from s2s_engine import Engine, _core
+from s2s_engine import _core
 
 # Results must not depend on what the shell says; tests that want a variable set it themselves.
 os.environ.pop("S2S_ISA", None)
@@ -58,12 +55,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"pip install 's2s_engine[{EXTRAS[module]}]' makes them run",
             yellow=True,
         )
-
-
-def forced_logits(engine: Engine, x: Any, target: list[int]) -> NDArray[np.float32]:
-    """(len(target) + 1, V): the logits of every step under teacher forcing, from the core."""
-    session = _core.Session(engine._core, engine.info.isa)
-    return session.forced_logits(engine._ordered(engine._inputs.encoder(x)), target)
 
 
 @pytest.fixture(params=ISAS)

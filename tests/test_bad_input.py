@@ -275,12 +275,28 @@ CORE: dict[str, Case] = {
     "no nodes at all": edited(lambda g, t: g["encoder"].pop("nodes")),
     "a node that is a number": edited(lambda g, t: g["encoder"]["nodes"].append(3)),
     "a graph that is a list": edited(lambda g, t: g.update(encoder=[])),
-    "a batch with a prompt": lambda: _core.decode_batch(
-        [core_session()], [[[3]], [[4]]], 1, 1, False, [5, 5], 4, [None]
-    ),
-    "a batch of size zero": lambda: _core.decode_batch(
-        [core_session()], [[[3]]], 1, 1, False, [5], 0, []
-    ),
+    "a start outside the vocabulary": lambda: core(*both(models.gru_plain()), start=9),
+    "an end outside the vocabulary": lambda: core(*both(models.gru_plain()), end=[2, -1]),
+    "no graph": lambda: core({}, {}),
+    "ids outside the vocabulary": lambda: run_core([[11]]),
+    "a source of two inputs": lambda: run_core([[3], [3]]),
+    "an empty source": lambda: run_core([[]]),
+    "floats for ids": lambda: run_core([[1.5]]),
+    "a number for ids": lambda: run_core([3]),
+    "int64 for int32": lambda: run_core([np.array([3])]),
+    "ids beyond 32 bits": lambda: run_core([[2**35]]),
+    "no beam": lambda: run_core([[3]], beam=0),
+    "a huge beam": lambda: run_core([[3]], beam=2**31 - 1),
+    "no steps": lambda: run_core([[3]], steps=0),
+    "negative steps": lambda: run_core([[3]], steps=-5),
+    "no hypotheses": lambda: run_core([[3]], hypotheses=0),
+    "a target outside the vocabulary": lambda: core_session().score([[3]], [9], False),
+    "a forced target outside the vocabulary": lambda: core_session().forced_logits([[3]], [-1]),
+    "a label of an output that does not exist": lambda: core_session().label([[3]], 99),
+    "a batch of no sessions": lambda: batch([], [[[3]]], [5]),
+    "a batch with a limit missing": lambda: batch([core_session()], [[[3]], [[4]]], [5]),
+    "a batch with a prompt": lambda: batch([core_session()], [[[3]]], [5], prompts=[None]),
+    "a batch of size zero": lambda: batch([core_session()], [[[3]]], [5], size=0),
     "decoding without a decoder": lambda: _core.Session(core(*both(models.tagger())), "").decode(
         [[3]], 1, 1, False, 5
     ),
@@ -293,6 +309,10 @@ def both(model: Model) -> tuple[Document, dict[str, Any]]:
 
 def core_session() -> _core.Session:
     return _core.Session(core(*both(models.gru_plain())), "")
+
+
+def batch(sessions: Any, sources: Any, limits: Any, *, size: int = 4, prompts: Any = ()) -> object:
+    return _core.decode_batch(sessions, sources, 1, 1, False, limits, size, list(prompts))
 
 
 def run_core(inputs: Any, *, beam: int = 1, hypotheses: int = 1, steps: int = 5) -> object:
@@ -367,7 +387,8 @@ VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 33, 2**24, 2**24 + 1, 2**31, 2**32 + 1, 2**63 - 1, 2**64,
     0.5, 1e300, float("nan"), float("inf"), "", "x", "token", "tokens", "state.h", "encoder.h",
     "encoder.memory", "linear", "lstm_cell.h", "attention.weights", "tanh", "softmax", "backward",
-    "before", "given", "additive", "none", *KINDS, *OPERATIONS, "step", "position", "source_length", [], {},
+    "before", "given", "additive", "none", *KINDS, *OPERATIONS, "step", "position", "source_length",
+    [], {},
     ["state.h"], ["encoder.memory", "token"], [["x"]], b"x", (1, 2), 1j, "\0", "\ud800", "é" * 300,
 )  # fmt: skip
 SHAPES = (

@@ -133,7 +133,102 @@ def faults() -> dict[str, tuple[Any, str]]:
         "broadcast": (lambda m, w: m.decoder.add("h", m.decoder.constant(size=3)),
                       "sizes must be equal or 1, got vector.8., vector.3."),
         "slice": (lambda m, w: m.decoder.slice("h", 3, 9), "takes features 3 to 9 of x, which is"),
+        "constant of no size": (lambda m, w: m.decoder.constant(size=0), "size must be 1 to 16777"),
+        "reserved name": (lambda m, w: m.decoder.linear("h", w(4, H), name="encoder"),
+                          "state, encoder, outer are no names of nodes"),
+        "one_hot": (lambda m, w: m.encoder.one_hot(m.encoder.tokens, 4),
+                    "encoder node 'one_hot' .one_hot.: size is 4, fewer than the 5 ids of x"),
+        "join": (lambda m, w: m.decoder.join(["memory", m.decoder.constant(size=3)]),
+                 "node 'join' .join.: sizes must be equal, got sequence.8., vector.3."),
+        "join of one": (lambda m, w: m.decoder.join("memory"), "needs at least two values in x"),
+        "lengths": (lambda m, w: m.decoder.add("memory", m.decoder.join(["memory", "h"])),
+                    "node 'add' .add.: a call holds sequence.8. of S positions and sequence.8. of "
+                    "S.1 positions: lengths must be equal"),
+        "maxout": (lambda m, w: m.decoder.maxout("h", 3),
+                   "node 'maxout' .maxout.: x is vector.8., its size must be a multiple of pieces"),
+        "layer_norm": (lambda m, w: m.decoder.layer_norm("h", w(H + 1)),
+                       "node 'layer_norm' .layer_norm.: weight is 9, must be 8"),
+        "layer_norm eps": (lambda m, w: m.decoder.layer_norm("h", eps=-1), "eps must be at least"),
+        "reverse": (lambda m, w: m.decoder.reverse("h"),
+                    "node 'reverse' .reverse.: x is vector.8., must be a sequence or a ids"),
+        "to_positions": (lambda m, w: m.decoder.to_positions("memory"),
+                         "node 'to_positions' .to_positions.: x is sequence.8., must be a vector"),
+        "scatter": (lambda m, w: m.decoder.scatter("memory", "h", 5),
+                    "node 'scatter' .scatter.: weights is sequence.8., must be sequence.1."),
+        "first_step": (lambda m, w: m.decoder.first_step("h", m.decoder.constant(size=3)),
+                       "first is vector.8. and otherwise is vector.3.: sizes must be equal"),
+        "first_step in an encoder": (lambda m, w: m.encoder.first_step(m.encoder.constant(size=3),
+                                     m.encoder.constant(size=3)), "may not stand in an encoder"),
+        "rnn": (lambda m, w: m.decoder.rnn("memory", w.cell(1, H + 1, 3)),
+                "node 'rnn' .rnn.: weight_ih is 3x9, must be 3x8"),
+        "rnn_cell": (lambda m, w: m.decoder.rnn_cell("h", None, w.cell(1, H, 3), activation="exp"),
+                     "node 'rnn_cell' .rnn_cell.: attribute activation must be one of identity"),
+        "peephole": (lambda m, w: m.decoder.lstm_cell("h", None, None,
+                     w.lstm(H, 2) | {"peephole": w(2)}), "peephole is 2, must be 6"),
+        "projection": (lambda m, w: m.decoder.lstm_cell("h", None, None,
+                       w.lstm(H, 2) | {"projection": w(1, 2)}), "weight_hh is 8x2, must be 8x1"),
+        "clip": (lambda m, w: m.decoder.lstm_cell("h", None, None, w.lstm(H, 2), clip=-1),
+                 "node 'lstm_cell' .lstm_cell.: attribute clip must be at least 0, is -1"),
+        "heads": (lambda m, w: m.decoder.attention(query="h", keys="memory", values="memory",
+                  heads=3), "values is sequence.8., its size must be a multiple of the 3 heads"),
+        "window": (lambda m, w: m.decoder.attention(query="h", keys="memory", values="memory",
+                   window=2), "node 'attention' .attention.: window is 2, must be 0 without a cen"),
+        "centre": (lambda m, w: m.decoder.attention(query="h", keys="memory", values="memory",
+                   window=2, centre="h"), "centre is vector.8., must be vector.1."),
+        "scan": (lambda m, w: m.decoder.scan("h", lambda step, x: x),
+                 "decoder node 'scan' .scan.: x holds no sequence, it joins to vector.8."),
+        "scan direction": (lambda m, w: m.decoder.scan("memory", lambda step, x: x, direction="up"),
+                           "attribute direction must be one of forward, backward"),
+        "body": (lambda m, w: m.decoder.scan("memory", lambda step, x: step.linear(x, w(3, 3))),
+                 "decoder.scan node 'linear' .linear.: weight is 3x3, must be .x8"),
+        "body of no value": (lambda m, w: m.decoder.scan("memory", lambda step, x: None),
+                             "output 'sequence' of decoder.scan: None is not a value"),
+        "body of a sequence": (lambda m, w: m.decoder.scan("memory", lambda step, x: "memory"),
+                               "the body of decoder.scan returns sequence.8., must return a vec"),
+        "body of an unknown output": (lambda m, w: m.decoder.scan("memory",
+                                      lambda step, x: step.add(x, "y")), "no output 'y'; it has m"),
+        "body in the encoder": (lambda m, w: m.encoder.scan(m.encoder.one_hot(m.encoder.tokens, 5),
+                                lambda step, x: "memory"), "'memory' is not a value of the encode"),
+        "scan in a scan": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                           step.scan("memory", lambda inner, y: y)[0]),
+                           "may not stand in the body of a scan"),
+        "first_step in a scan": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                 step.first_step(x, x)), "may not stand in the body of a scan"),
+        "to_positions in a scan": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                   step.to_positions(x)), "may not stand in the body of a scan"),
+        "state called sequence": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                  step.state("sequence", size=3)), "may not be called 'sequence'"),
+        "state of a step without size": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                         step.state("s")), "takes initial= .a value of the graph"),
+        "state that starts inside": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                     step.state("s", initial=x)), "starts as x .vector.8.., must"),
+        "state of a step of a sequence": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                          step.state("s", initial="memory")),
+                                          "starts as outer.encoder.memory .*, must be a vector"),
+        "state without next": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                               step.state("s", size=3)), r"'s' has no next value: step.next.s=..."),
+        "next of no state in a step": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                                       step.next(s=x)), "the decoder.scan has no state 's'; it ha"),
+        "next in a step": (lambda m, w: m.decoder.scan("memory", lambda step, x:
+                           (step.state("s", size=3), step.next(s=x))),
+                           "state 's' is vector.3., its next value is x .vector.8."),
+        "value of a step": (lambda m, w: m.decoder.linear(escaped(m), w(4, H)),
+                            "x .vector.8.. is of one step of decoder.scan; only what its body"),
+        "value of another step": (lambda m, w: (escaped(m), m.decoder.scan("memory",
+                                  lambda step, x: step.add(x, escaped(m)))), "is of one step of"),
+        "state kind": (lambda m, w: m.decoder.state("s", size=3, kind="ids"),
+                       "state 's' starts as kind 'ids', must be a vector or a sequence"),
+        "state of another kind": (lambda m, w: m.decoder.state("s", initial="h", kind="sequence"),
+                                  "'s' is sequence.8. of S positions, but starts as encoder.h"),
+        "state of no size": (lambda m, w: m.decoder.state("s", size=0), "has size 0, must be at l"),
     }  # fmt: skip
+
+
+def escaped(m: ModelBuilder) -> Any:
+    """A value of one step of a scan, which means nothing outside."""
+    kept: list[Any] = []
+    m.decoder.scan("memory", lambda step, x: (kept.append(x), x)[1])
+    return kept[0]
 
 
 @pytest.mark.parametrize("name", faults())
@@ -145,6 +240,69 @@ def test_fault_is_an_error_at_the_authors_line(name: str) -> None:
     frames = [frame for frame in traceback.extract_tb(caught.value.__traceback__)
               if frame.filename == __file__]  # fmt: skip
     assert frames[-1].name == "<lambda>"
+
+
+def test_tensors_of_a_body_are_named_by_graph_scan_node_and_role() -> None:
+    m, w = start()
+    shared = w(H, H)
+
+    def body(step: Any, x_t: Any) -> Any:
+        h = step.state("h", initial="h")
+        new = step.add(step.linear([x_t, h], w(H, 2 * H), name="mix"), step.linear(h, shared))
+        outside = m.decoder.linear("h", shared)  # a node of the decoder, written before the scan
+        step.next(h=new)
+        return step.add(new, outside)
+
+    sequence, states = m.decoder.scan("memory", body, name="refined")
+    assert (sequence.type.kind, sequence.type.size, states["h"].type.size) == ("sequence", H, H)
+    again, _ = m.decoder.scan(sequence, lambda step, x_t: step.activation(x_t, "tanh"))
+    assert (sequence.reference, again.reference) == ("refined.sequence", "scan.sequence")
+    nodes = finish(m, w, arrays={"shared": shared}).graphs["decoder"].nodes
+    assert [node.name for node in nodes] == ["linear", "refined", "scan", "embedding"]
+    body_nodes = nodes[1].body.nodes
+    assert [node.weights.get("weight") for node in body_nodes] == [
+        "decoder.refined.mix.weight", "decoder.refined.linear.weight", None, None
+    ]  # fmt: skip
+    assert nodes[0].weights["weight"] == "decoder.refined.linear.weight"
+    assert body_nodes[3].inputs["x"] == ["add", "outer.linear"]
+
+
+def test_model_that_writes_no_encoder_has_none() -> None:
+    w = Weights(2)
+    m = ModelBuilder(target=4)
+    m.decoder.output(logits=m.decoder.embedding(m.decoder.token, w(4, 4)))
+    assert set(m.build(start=0).graphs) == {"decoder"}
+    m = ModelBuilder(target=4)
+    m.encoder.output(h=m.encoder.constant(w(3)))
+    m.decoder.output(logits=m.decoder.embedding(m.decoder.token, w(4, 4)))
+    assert set(m.build(start=0).graphs) == {"encoder", "decoder"}
+
+
+def test_logits_and_log_probabilities_are_one_or_the_other() -> None:
+    m, w = start()
+    m.decoder.output(log_probabilities=m.decoder.embedding(m.decoder.token, w(4, 4)))
+    assert set(m.build().graphs["decoder"].outputs) == {"log_probabilities"}
+    with pytest.raises(ModelFormatError, match="has logits and log_probabilities, must have one"):
+        finish(m, w)
+
+
+def test_decoder_state_may_be_a_sequence() -> None:
+    m, w = start()
+    notes = m.decoder.state("notes", initial="memory")
+    seen = m.decoder.state("seen", size=2, kind="sequence")
+    assert str(notes.type) == "sequence[8]"
+    assert str(seen.type) == "sequence[2]"
+    m.decoder.next(notes=notes, seen=seen)
+    states = finish(m, w).graphs["decoder"].states
+    assert states["notes"].initial == "encoder.memory"
+    assert states["seen"].type.kind == "sequence"
+    m, w = start()
+    m.encoder.output(long=m.encoder.join([m.encoder.one_hot(m.encoder.tokens, 5)] * 2))
+    message = (
+        r"'s' is sequence\[5\] of S positions, but starts as encoder.long .sequence\[5\] of 2S"
+    )
+    with pytest.raises(ModelFormatError, match=message):
+        m.decoder.state("s", initial="long")
 
 
 def test_build_reports_what_only_the_whole_can_show() -> None:

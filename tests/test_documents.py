@@ -3,6 +3,7 @@ somewhere, and the file of format 1 that is kept for ever loads."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import s2s_engine
 from s2s_engine import Engine, demo_model
 
 ROOT = Path(__file__).parents[1]
@@ -30,8 +32,13 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_python_block_runs(body: str, tmp_path: Path) -> None:
     if "demo_model" in body and not demo_model().exists():
         pytest.skip("the shipped model is not in this tree")
+    package = str(Path(s2s_engine.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", body], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", body],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": package},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "an example shows something"

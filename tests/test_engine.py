@@ -23,7 +23,7 @@ from typing import Any
 import models
 import numpy as np
 import pytest
-from conftest import ISAS, forced_logits
+from conftest import ISAS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,7 +92,7 @@ def test_forced_logits_are_those_of_the_reference(name: str, isa: str) -> None:
         engine, reference = Engine.load(model, isa=isa), model.reference()
         for x in sources_of(model):
             expected = reference.forced_logits(x, [0, 5, 8, 3])
-            assert np.abs(forced_logits(engine, x, [0, 5, 8, 3]) - expected).max() <= CLOSE
+            assert np.abs(engine.forced_logits(x, [0, 5, 8, 3]) - expected).max() <= CLOSE
 
 
 @pytest.mark.parametrize("name", BIG)
@@ -101,7 +101,7 @@ def test_forced_logits_of_sizes_around_a_panel(name: str, isa: str) -> None:
     engine, reference = Engine.load(model, isa=isa), model.reference()
     for x in SOURCES:
         expected = reference.forced_logits(x, [0, 5, 8, 3])
-        assert np.abs(forced_logits(engine, x, [0, 5, 8, 3]) - expected).max() <= CLOSE
+        assert np.abs(engine.forced_logits(x, [0, 5, 8, 3]) - expected).max() <= CLOSE
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5, 40])
@@ -154,7 +154,7 @@ def test_greedy_takes_the_best_token_of_every_step(isa: str) -> None:
     for x in SOURCES:
         ids: list[int] = []
         while len(ids) < 12:
-            best = int(forced_logits(engine, x, ids)[-1].argmax())
+            best = int(engine.forced_logits(x, ids)[-1].argmax())
             if best == models.END:
                 break
             ids.append(best)
@@ -353,7 +353,7 @@ def test_a_session_in_use_refuses_a_second_thread() -> None:
     model = models.lstm_luong(hidden=200)
     engine = Engine.load(model)
     session = engine._idle[0]
-    x = engine._ordered(engine._inputs.encoder([4] * 3000))
+    x = engine._read([4] * 3000, None, None, False).inputs
     errors: list[BaseException] = []
 
     def work() -> None:

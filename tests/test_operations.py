@@ -3,17 +3,19 @@ and within a bound of the float64 reference. Knows operations; never whole archi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from conftest import ISAS, forced_logits
+from conftest import ISAS
 from models import Weights
 from numpy.typing import NDArray
 
 from s2s_engine import Engine, Model, ModelBuilder
-from s2s_engine.operations import ACTIVATIONS
+from s2s_engine.operations import ACTIVATIONS, OPERATIONS
 
 Array = NDArray[np.float32]
 # Around the edges of a register of 4, 8 and 16 floats and of a panel of 32.
@@ -54,7 +56,7 @@ def check_decoder(model: Model, x: Any, *, depth: int) -> None:
     bits = set()
     for isa in ISAS:
         engine = Engine.load(model, isa=isa)
-        logits = forced_logits(engine, x, target)
+        logits = engine.forced_logits(x, target)
         assert np.abs(logits - expected).max() <= ROUNDING * depth, isa
         result = engine.decode(x, beam_size=6, num_hypotheses=6, max_length=4)
         assert len({tuple(h.ids) for h in result.hypotheses}) == 6
@@ -100,6 +102,25 @@ def cell(gates: int, inputs: int, hidden: int, without: tuple[str, ...] = ()) ->
     return {role: array for role, array in weights.items() if role not in without}
 
 
+def scanned(direction: str) -> Write:
+    """A recurrence of one's own: an outer vector, two states, one of them the other's old value."""
+
+    def write(e: Any, n: int) -> Any:
+        w = drawn(4 * n)
+        weight, bias = w(n, 4 * n), w(n)
+
+        def body(step: Any, x: Any) -> Any:
+            h, old = step.state("h", initial=e.v), step.state("old", size=n)
+            h_next = step.linear([x, h, e.v, old], weight, bias, activation="tanh")
+            step.next(h=h_next, old=h)
+            return step.multiply(h_next, x)
+
+        sequence, states = e.scan(e.x, body, direction=direction)
+        return {"sequence": sequence, "h": states["h"], "old": states["old"]}
+
+    return write
+
+
 def pooled(how: str) -> Write:
     return lambda e, n: e.pool(e.x, how)
 
@@ -134,6 +155,20 @@ ELEMENTWISE: dict[str, Write] = {
     "constants alone": lambda e, n: e.multiply(e.constant(values(n)), e.constant(values(1))),
     "an input as an output": lambda e, n: {"x": e.x, "v": e.v, "again": e.x},
     **{f"pool {how}": pooled(how) for how in POOLS},
+    "join": lambda e, n: e.join([e.v, e.x, e.y, e.v]),
+    "reverse": lambda e, n: {"once": e.reverse(e.x), "twice": e.reverse(e.reverse(e.x))},
+    "maxout of two": lambda e, n: e.maxout(e.concat([e.x, e.v]), 2),
+    "maxout of all": lambda e, n: {"x": e.maxout(e.x, n), "v": e.maxout(e.v, n)},
+    "maxout of one": lambda e, n: e.maxout(e.x, 1),
+    "layer_norm": lambda e, n: {
+        "plain": e.layer_norm(e.x),
+        "both": e.layer_norm(e.v, values(n), values(n + 1)[:n].copy(), eps=0.1),
+        "weight": e.layer_norm(e.x, values(n), eps=1.0),
+        "bias": e.layer_norm(e.x, None, values(n)),
+    },
+    "to_positions": lambda e, n: e.to_positions(e.v),
+    "scan forward": scanned("forward"),
+    "scan backward": scanned("backward"),
     **{f"activation {name}": activated(name) for name in ACTIVATIONS},
 }
 
@@ -204,6 +239,12 @@ def test_linear_rows_do_not_depend_on_how_many_there_are(rows: int) -> None:
     part = {n: a[:rows] if n in ("x", "y", "s") else a for n, a in given.items()}
     assert engine.encode(inputs=part)["out"].tobytes() == whole[:rows].tobytes()
     check_encoder(model, part, depth=41)
+
+
+def test_every_operation_has_a_case() -> None:
+    text = Path(__file__).read_text()
+    for name in OPERATIONS:
+        assert re.search(rf"\b[ed]\.{name}\(", text), name
 
 
 # --- recurrent layers and cells ---
@@ -357,6 +398,7 @@ def decoder_model(write: StepWrite, size: int, *, start: int | None = 1) -> Mode
     x = e.embedding(e.tokens, w(SOURCE, 8), scale=1.5)
     memory, h = e.gru(x, w.gru(8, size))
     e.output(memory=memory, keys=e.linear(memory, w(size, size)), top=e.pool(memory, "max"), h=h,
+             words=e.reverse(e.tokens),
              one=e.linear(h, w(1, size)), const=e.constant(values(size)))  # fmt: skip
     d.h = d.state("h", initial="h")
     d.y = d.embedding(d.token, w(TARGET, 8))
@@ -385,6 +427,32 @@ def _layers(d: Any, w: Weights, n: int) -> Any:
 
 def pooled_rows(how: str) -> StepWrite:
     return lambda d, w, n: d.pool(d.multiply("memory", d.now), how)
+
+
+def _extended_lstm(d: Any, w: Weights, n: int) -> Any:
+    """Sak et al. 2014: peepholes, a projection to two features, a clipped cell state."""
+    cell = {
+        "weight_ih": w(4 * n, 8),
+        "weight_hh": w(4 * n, 2),
+        "bias_ih": w(4 * n),
+        "peephole": w(3 * n),
+        "projection": w(2, n),
+    }
+    h, c = d.lstm_cell(d.y, d.concat([d.one, d.one]), d.h, cell, clip=0.4)
+    return d.concat([h, c])
+
+
+def _scan(d: Any, w: Weights, n: int) -> Any:
+    weight = w(n, 3 * n)
+
+    def body(step: Any, x: Any) -> Any:
+        h = step.state("h", initial=d.h)
+        h_next = step.linear([x, h, d.now], weight, activation="tanh")
+        step.next(h=h_next)
+        return step.add(h_next, "top")
+
+    sequence, states = d.scan([d.add("memory", d.now)], body)
+    return d.concat([states["h"], d.pool(sequence, "mean")])
 
 
 DECODER: dict[str, StepWrite] = {
@@ -458,6 +526,73 @@ DECODER: dict[str, StepWrite] = {
     "step": lambda d, w, n: d.embedding(d.step(8), w(8, 5)),
     "step folded": lambda d, w, n: d.linear([d.embedding(d.step(8), w(8, 5)), d.y], w(6, 13)),
     "tied to the embedding": lambda d, w, n: _tied(d, w),
+    "one_hot": lambda d, w, n: d.linear([d.one_hot(d.token, TARGET), d.now], w(7, TARGET + n)),
+    "one_hot second in the list": lambda d, w, n: d.linear(
+        [d.now, d.one_hot(d.token, TARGET + 3)], w(7, TARGET + 3 + n), w(7)
+    ),
+    "one_hot that is a value": lambda d, w, n: d.one_hot(d.token, TARGET),
+    "first_step": lambda d, w, n: d.first_step(d.now, d.h),
+    "first_step of encoder values": lambda d, w, n: d.first_step("top", d.constant(size=n)),
+    "maxout": lambda d, w, n: d.maxout(d.linear(d.now, w(3 * n, n)), 3),
+    "layer_norm": lambda d, w, n: d.layer_norm(d.concat([d.now, "top"]), w(2 * n), eps=0.5),
+    "reverse of a row's sequence": lambda d, w, n: d.pool(
+        d.multiply(d.reverse(d.add("memory", d.now)), "keys"), "sum"
+    ),
+    "join in rows": lambda d, w, n: d.attention(
+        query=d.now, keys=d.join([d.now, "keys"]), values=d.join(["top", d.add("memory", d.now)])
+    )[0],
+    "to_positions": lambda d, w, n: d.attention(
+        scores=d.to_positions(d.softmax(d.linear(d.now, w(7, n)))),
+        values="memory",
+        normaliser="none",
+    )[0],
+    "to_positions that is too short": lambda d, w, n: d.attention(
+        scores=d.to_positions(d.linear(d.now, w(3, n))), values="memory"
+    )[0],
+    "scatter": lambda d, w, n: d.scatter(
+        d.attention(query=d.now, keys="keys", values="memory")[1], "words", SOURCE
+    ),
+    "rnn cell": lambda d, w, n: d.rnn_cell(
+        [d.y, "top"], d.h, w.cell(1, 8 + n, n), activation="relu"
+    ),
+    "rnn cell without a state": lambda d, w, n: d.rnn_cell(d.y, None, w.cell(1, 8, n)),
+    "rnn over a row's sequence": lambda d, w, n: d.rnn(
+        d.add("memory", d.now), w.cell(1, n, n), d.h, direction="backward"
+    )[1],
+    "lstm cell with peephole, projection and clip": _extended_lstm,
+    "scan over a row's sequence": _scan,
+    "two heads": lambda d, w, n: d.attention(
+        query=d.concat([d.now, d.h]),
+        keys=d.concat(["keys", "memory"]),
+        values=d.concat(["memory", "keys"]),
+        heads=2,
+        scale=0.5,
+    )[0],
+    "two additive heads": lambda d, w, n: d.attention(
+        query=d.concat([d.now, d.h]),
+        keys=d.concat(["keys", "memory"]),
+        values=d.concat(["memory", "keys"]),
+        heads=2,
+        v=w(2 * n),
+        energy_bias=w(1),
+    )[0],
+    "energy bias and activation": lambda d, w, n: d.attention(
+        query=d.now, keys="keys", values="memory", energy_bias=w(1), energy_activation="sigmoid"
+    )[0],
+    "window around the step": lambda d, w, n: d.attention(
+        query=d.now, keys="keys", values="memory", centre=d.step(8), window=1
+    )[0],
+    "gaussian window": lambda d, w, n: d.attention(
+        query=d.now,
+        keys="keys",
+        values="memory",
+        window=2,
+        gaussian=True,
+        centre=d.multiply(d.source_length(), d.activation(d.one, "sigmoid")),
+    )[0],
+    "query of a sequence": lambda d, w, n: d.pool(
+        d.attention(query=d.add("memory", d.now), keys="keys", values="memory")[0], "sum"
+    ),
 }
 
 

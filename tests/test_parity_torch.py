@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import forced_logits
 from numpy.typing import NDArray
 
 from s2s_engine import Engine, Model, ModelBuilder
@@ -189,7 +188,7 @@ def test_a_whole_model_decodes_greedily_as_its_pytorch_loop(torch: Any, isa: str
                 assert found.ids == expected
                 assert found.attention is not None
                 assert np.abs(found.attention - maps).max() <= CLOSE
-                forced = forced_logits(engine, ids, expected)[: len(logits)]
+                forced = engine.forced_logits(ids, expected)[: len(logits)]
                 # The logits are of order 10, ten times the numbers that CLOSE is meant for.
                 assert np.abs(forced - logits).max() <= CLOSE * max(1.0, np.abs(logits).max())
                 lengths.add(len(expected))

@@ -15,9 +15,7 @@
 #include "engine/session.h"
 
 // The heap test's hook reads how deep this thread is inside the core.
-extern "C" __attribute__((visibility("default"))) int s2s_entry_depth() {
-  return s2s::entry_depth;
-}
+extern "C" __attribute__((visibility("default"))) int s2s_entry_depth() { return s2s::entry_depth; }
 
 namespace py = pybind11;
 
@@ -330,7 +328,8 @@ py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py
   if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
     refuse("prompts are for models without an encoder, one for every source");
   check_whole("batch_size", batch_size, 1 << 20);
-  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment, max_lengths);
+  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment,
+                max_lengths);
   std::vector<Prompt> prompts;
   std::vector<std::span<const int32_t>> prompt_views;
   prompts.reserve(given.size());
@@ -399,13 +398,15 @@ py::tuple label(Session& session, const py::list& inputs, std::size_t output) {
   return py::make_tuple(py::cast(ids), array_of(log_probs));
 }
 
-Floats forced_logits(Session& session, const py::list& inputs, py::handle target) {
+Floats forced_logits(Session& session, const py::list& inputs, py::handle target,
+                     py::handle given) {
+  const Prompt prompt(session, given);
   const Sentence sentence(session.model().plan(), inputs);
   const std::vector<int32_t> ids = target_of(session, target);
   std::vector<float> logits;
   {
     const py::gil_scoped_release release;
-    logits = session.forced_logits(sentence.source(), ids);
+    logits = session.forced_logits(sentence.source(), ids, prompt.view());
   }
   const auto steps = static_cast<py::ssize_t>(ids.size() + 1);
   return Floats(array_of(logits).reshape({steps, static_cast<py::ssize_t>(-1)}));
@@ -415,10 +416,10 @@ Floats forced_logits(Session& session, const py::list& inputs, py::handle target
 std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
   const Kernels& k = session.kernels();
   const auto address = [](auto* function) { return reinterpret_cast<std::uintptr_t>(function); };
-  return {address(k.linear),     address(k.copy),      address(k.binary), address(k.interpolate),
-          address(k.map),        address(k.softmax),   address(k.pool),   address(k.lstm_gates),
-          address(k.gru_gates),  address(k.gru_reset), address(k.attention),
-          address(k.normaliser), address(k.top_k)};
+  return {address(k.linear),    address(k.copy),      address(k.binary),    address(k.interpolate),
+          address(k.map),       address(k.softmax),   address(k.pool),      address(k.lstm_gates),
+          address(k.gru_gates), address(k.gru_reset), address(k.attention), address(k.normaliser),
+          address(k.top_k)};
 }
 
 }  // namespace
@@ -450,7 +451,8 @@ PYBIND11_MODULE(_core, module) {
            py::arg("prompt") = py::none())
       .def("encode", &encode, py::arg("inputs"))
       .def("label", &label, py::arg("inputs"), py::arg("output"))
-      .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"));
+      .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"),
+           py::arg("prompt") = py::none());
   module.def("decode_batch", &decode_many, py::arg("sessions"), py::arg("sources"),
              py::arg("beam_size"), py::arg("num_hypotheses"), py::arg("alignment"),
              py::arg("max_lengths"), py::arg("batch_size"), py::arg("prompts"));

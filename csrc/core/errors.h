@@ -6,8 +6,15 @@
 
 namespace s2s {
 
-enum class ErrorKind { model_format, input, input_too_long, numerical, busy, unsupported_isa,
-                       not_implemented };
+enum class ErrorKind {
+  model_format,
+  input,
+  input_too_long,
+  numerical,
+  busy,
+  unsupported_isa,
+  not_implemented
+};
 
 class Error : public std::runtime_error {
  public:

@@ -107,16 +107,22 @@ std::vector<Session::Label> Session::label(const Source& source, std::size_t ind
   return labels;
 }
 
-std::vector<float> Session::forced_logits(const Source& source, std::span<const int32_t> target) {
+std::vector<float> Session::forced_logits(const Source& source, std::span<const int32_t> target,
+                                          std::span<const int32_t> prompt) {
   const Busy busy(*this);
   begin({&source, 1}, 1);
+  std::vector<int32_t> fed;
+  if (model_->target().start >= 0 || prompt.empty()) fed.push_back(model_->target().start);
+  fed.insert(fed.end(), prompt.begin(), prompt.end());
+  const std::size_t first = fed.size() - 1;  // the step that scores the target's first id
+  fed.insert(fed.end(), target.begin(), target.end());
   const auto size = static_cast<std::size_t>(vocabulary());
   std::vector<float> logits((target.size() + 1) * size);
-  for (std::size_t n = 0; n <= target.size(); ++n) {
-    const int32_t token = n == 0 ? model_->target().start : target[n - 1];
-    const StepRow row = {token, n == 0 ? -1 : 0, 0, static_cast<int32_t>(n)};
+  for (std::size_t n = 0; n < fed.size(); ++n) {
+    const StepRow row = {fed[n], n == 0 ? -1 : 0, 0, static_cast<int32_t>(n)};
     run_step({&row, 1});
-    std::copy_n(workspace_.floats(plan_.logits.slot), size, logits.data() + n * size);
+    if (n < first) continue;
+    std::copy_n(workspace_.floats(plan_.logits.slot), size, logits.data() + (n - first) * size);
   }
   return logits;
 }
@@ -172,8 +178,8 @@ void Session::check_sources(std::span<const Source> sources) const {
       if (ids)
         for (int64_t i = 0; i < given.length; ++i)
           if (given.ids[i] < 0 || given.ids[i] >= input.type.size)
-            throw Error(ErrorKind::input, where + ": id " + std::to_string(given.ids[i]) +
-                                              " at " + std::to_string(i) + " is outside 0.." +
+            throw Error(ErrorKind::input, where + ": id " + std::to_string(given.ids[i]) + " at " +
+                                              std::to_string(i) + " is outside 0.." +
                                               std::to_string(input.type.size - 1));
       const bool sequence = input.type.kind == Kind::ids || input.type.kind == Kind::sequence;
       if (!sequence) {
@@ -182,13 +188,13 @@ void Session::check_sources(std::span<const Source> sources) const {
       }
       if (length >= 0 && given.length != length)
         throw Error(ErrorKind::input, where + " has " + std::to_string(given.length) +
-                                          " positions, another input has " + std::to_string(length));
+                                          " positions, another input has " +
+                                          std::to_string(length));
       length = given.length;
       if (plan_.position >= 0 && length > plan_.position_bound)
-        throw Error(ErrorKind::input_too_long,
-                    "the source has " + std::to_string(length) +
-                        " positions, the model has embeddings for " +
-                        std::to_string(plan_.position_bound));
+        throw Error(ErrorKind::input_too_long, "the source has " + std::to_string(length) +
+                                                   " positions, the model has embeddings for " +
+                                                   std::to_string(plan_.position_bound));
     }
   }
 }
@@ -258,8 +264,7 @@ void Session::step(std::span<const StepRow> rows, StepScores& scores) {
     const float* logits = workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(r) * width;
     const LogSoftmax log_prob =
         log_softmax(logits, plan_.logits.type.size, "step", rows[r].step, rows[r].sentence);
-    if (!scores.wanted.empty())
-      scores.wanted_log_probs[r] = log_prob(logits[scores.wanted[r]]);
+    if (!scores.wanted.empty()) scores.wanted_log_probs[r] = log_prob(logits[scores.wanted[r]]);
     if (count == 0) continue;
     Candidate* best = scores.candidates.data() + r * count;
     kernels_.top_k(logits, plan_.logits.type.size, scores.count, best);
@@ -267,8 +272,8 @@ void Session::step(std::span<const StepRow> rows, StepScores& scores) {
   }
 }
 
-LogSoftmax Session::log_softmax(const float* logits, int64_t size, const char* what,
-                                int64_t where, int32_t sentence) const {
+LogSoftmax Session::log_softmax(const float* logits, int64_t size, const char* what, int64_t where,
+                                int32_t sentence) const {
   const Normaliser32 found = kernels_.normaliser(logits, size);
   if (!std::isfinite(found.sum) || !std::isfinite(found.maximum))
     throw Error(ErrorKind::numerical, "the logits of " + std::string(what) + " " +

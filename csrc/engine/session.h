@@ -75,7 +75,8 @@ class Session : private StepModel {
   };
   std::vector<Label> label(const Source& source, std::size_t index);
   // Logits of every step of one target under teacher forcing: [steps, vocabulary].
-  std::vector<float> forced_logits(const Source& source, std::span<const int32_t> target);
+  std::vector<float> forced_logits(const Source& source, std::span<const int32_t> target,
+                                   std::span<const int32_t> prompt = {});
 
  private:
   class Busy;

@@ -122,7 +122,8 @@ class Planner {
       // Whatever computes them, logits and alignment are values of the row level.
       const Value value = copied(find(values, reference, where), where, false);
       if (name == "logits" || name == "log_probabilities") {
-        if (plan_.logits.slot >= 0) refuse(where + ": logits and log_probabilities exclude each other");
+        if (plan_.logits.slot >= 0)
+          refuse(where + ": logits and log_probabilities exclude each other");
         plan_.normalised = name == "log_probabilities";
         if (value.type != ValueType{Kind::vector, vocabulary_})
           refuse(where + " is " + to_string(value.type) + ", must be vector[" +
@@ -162,10 +163,11 @@ class Planner {
       if ((node.op == "scan") != (node.body != nullptr)) refuse(here + ": a scan has a body");
       Made made = node.body != nullptr ? scan(*node.body, values, call, here, place.decoder)
                                        : make_op(node.op, call);
-      add_step(std::move(made), call, place.steps, [&](const std::string& role, const Value& value) {
-        check_size(value.type, here);
-        define(values, role.empty() ? node.name : node.name + "." + role, value, here);
-      });
+      add_step(std::move(made), call, place.steps,
+               [&](const std::string& role, const Value& value) {
+                 check_size(value.type, here);
+                 define(values, role.empty() ? node.name : node.name + "." + role, value, here);
+               });
     }
   }
 
@@ -270,9 +272,9 @@ class Planner {
     const Value& next = find(values, state.next, where);
     if (next.type != state.type || next.along != planned.along)
       refuse(where + ": next is " + to_string(next.type) + ", must be " + to_string(state.type));
-    const bool own = next.level == Level::row && !state.next.starts_with("state.") &&
-                     std::find(next_slots_.begin(), next_slots_.end(), next.slot) ==
-                         next_slots_.end();
+    const bool own =
+        next.level == Level::row && !state.next.starts_with("state.") &&
+        std::find(next_slots_.begin(), next_slots_.end(), next.slot) == next_slots_.end();
     planned.next = own ? next.slot : copied(next, where, true).slot;
     next_slots_.push_back(planned.next);
     roots_.push_back(planned.next);
@@ -281,7 +283,8 @@ class Planner {
 
   // A constant as an initial state becomes a value of each sentence.
   void initial_fixed(PlanState& planned, const Value& initial, const std::string& where) {
-    if (initial.level == Level::fixed) planned.initial = copy_of(initial, Level::sentence, where).slot;
+    if (initial.level == Level::fixed)
+      planned.initial = copy_of(initial, Level::sentence, where).slot;
   }
 
   // A value of the row level of its own: the value itself where it is one already.

@@ -42,16 +42,16 @@ struct Plan {
   std::vector<PlanOutput> outputs;  // of the encoder
   std::vector<PlanState> states;
   bool has_decoder = false;
-  bool row_maps = false;        // row operations work on positions
-  SlotId source_length = -1;    // sentence level, float
-  SlotId position = -1;         // sentence level, positions, ids
-  int64_t position_bound = 0;   // sources may not be longer where `position` is set
+  bool row_maps = false;       // row operations work on positions
+  SlotId source_length = -1;   // sentence level, float
+  SlotId position = -1;        // sentence level, positions, ids
+  int64_t position_bound = 0;  // sources may not be longer where `position` is set
   SlotId token = -1;
   SlotId step = -1;
   int64_t step_bound = 0;
-  Value logits;                 // vector of the decoder
-  bool normalised = false;      // these are log-probabilities already
-  Value alignment;              // slot -1 where the decoder has none
+  Value logits;             // vector of the decoder
+  bool normalised = false;  // these are log-probabilities already
+  Value alignment;          // slot -1 where the decoder has none
 };
 
 // Throws Error(model_format) naming the node, and Error(not_implemented) for what is not built.

@@ -8,9 +8,8 @@
 namespace s2s {
 namespace {
 
-#include "vec_avx2.h"
-
 #include "table.inl"
+#include "vec_avx2.h"
 
 }  // namespace
 

@@ -41,8 +41,10 @@ void lstm_gates(const LstmGates& a) noexcept {
   const bool plain = a.peephole == nullptr && a.clip == 0.0F;
   with_cell_activations(a.activation, a.gate_activation, [&](auto inner, auto gate) noexcept {
     for (int64_t r = 0; r < a.rows; ++r) {
-      if (plain) lstm_row<true>(a, r, inner, gate);
-      else lstm_row<false>(a, r, inner, gate);
+      if (plain)
+        lstm_row<true>(a, r, inner, gate);
+      else
+        lstm_row<false>(a, r, inner, gate);
     }
   });
 }

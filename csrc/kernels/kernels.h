@@ -14,8 +14,8 @@ inline constexpr int64_t kLanes = 32;
 
 constexpr int64_t padded(int64_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
 
-// Row r starts at data + (index ? index[r] : r) * stride. A stride of 0 repeats one row; an index of
-// -1 reads the row before the first one (tables keep a zero row there). Rows begin on any float
+// Row r starts at data + (index ? index[r] : r) * stride. A stride of 0 repeats one row; an index
+// of -1 reads the row before the first one (tables keep a zero row there). Rows begin on any float
 // address, and padded(size) floats of a row may be read; `Rows` may be written as far, too.
 struct ConstRows {
   const float* data = nullptr;
@@ -30,7 +30,13 @@ struct Rows {
 };
 
 enum class Activation : int32_t {
-  identity, tanh, sigmoid, hard_sigmoid, hard_sigmoid_6, relu, softplus
+  identity,
+  tanh,
+  sigmoid,
+  hard_sigmoid,
+  hard_sigmoid_6,
+  relu,
+  softplus
 };
 enum class Binary : int32_t { add, multiply };
 enum class Pool : int32_t { mean, max, sum };

@@ -4,11 +4,11 @@
 
 inline constexpr float kInfinity = __builtin_inff();
 inline constexpr float kLog2E = 1.44269504F;
-inline constexpr float kLn2High = 0x1.62e43p-1F;          // ln 2 rounded to float
-inline constexpr float kLn2Low = -1.9046542e-09F;         // ln 2 - kLn2High
-inline constexpr float kRound = 12582912.0F;              // 1.5 * 2^23: adding it rounds to integer
-inline constexpr float kExpLow = -87.3365402F;            // the last float with exp(x) >= 2^-126
-inline constexpr float kExpEnd = 0x1.62e43p+6F;           // the first float whose exp overflows
+inline constexpr float kLn2High = 0x1.62e43p-1F;   // ln 2 rounded to float
+inline constexpr float kLn2Low = -1.9046542e-09F;  // ln 2 - kLn2High
+inline constexpr float kRound = 12582912.0F;       // 1.5 * 2^23: adding it rounds to integer
+inline constexpr float kExpLow = -87.3365402F;     // the last float with exp(x) >= 2^-126
+inline constexpr float kExpEnd = 0x1.62e43p+6F;    // the first float whose exp overflows
 
 // Minimax on |r| <= ln(2) / 2: exp(r) = 1 + r + r^2 (kE2 + kE3 r + ... + kE6 r^4).
 inline constexpr float kE2 = 0.5F;

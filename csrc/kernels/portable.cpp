@@ -7,9 +7,8 @@
 namespace s2s {
 namespace {
 
-#include "vec_portable.h"
-
 #include "table.inl"
+#include "vec_portable.h"
 
 }  // namespace
 

@@ -1,5 +1,7 @@
 // The kernel source of every instruction set: included inside an anonymous namespace, after a
 // vector header, so that no two levels share a symbol.
+// Each file uses those before it.
+// clang-format off
 #include "lanes.inl"
 #include "math.inl"
 #include "linear.inl"
@@ -9,8 +11,9 @@
 #include "cells.inl"
 #include "layer_norm.inl"
 #include "attention.inl"
+// clang-format on
 
 constexpr Kernels make_table(const char* isa) {
-  return {isa,       linear,    copy,       binary,    interpolate, map,   softmax, pool,
-          lstm_gates, gru_gates, gru_reset, layer_norm, attention,  normaliser, top_k};
+  return {isa,        linear,    copy,      binary,     interpolate, map,        softmax, pool,
+          lstm_gates, gru_gates, gru_reset, layer_norm, attention,   normaliser, top_k};
 }

@@ -55,8 +55,8 @@ inline V with_sign(V magnitude, V sign) noexcept {
 }
 // Adds the low nine bits of t, a signed number, to the exponent of v.
 inline V add_exponent(V v, V t) noexcept {
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v),
-                                              _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 }
 
 inline M less(V a, V b) noexcept { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }

@@ -22,9 +22,7 @@ inline void store(float* p, V v) noexcept { _mm512_storeu_ps(p, v); }
 inline V load_part(const float* p, int64_t n, V fill) noexcept {
   return _mm512_mask_loadu_ps(fill, first(n), p);
 }
-inline void store_part(float* p, V v, int64_t n) noexcept {
-  _mm512_mask_storeu_ps(p, first(n), v);
-}
+inline void store_part(float* p, V v, int64_t n) noexcept { _mm512_mask_storeu_ps(p, first(n), v); }
 
 inline V add(V a, V b) noexcept { return _mm512_add_ps(a, b); }
 inline V sub(V a, V b) noexcept { return _mm512_sub_ps(a, b); }

@@ -50,7 +50,7 @@ inline Doubles fma_to_odd(Doubles a, Doubles b, Doubles c) noexcept {
   const Doubles error = (product - (sum - back)) + (c - back);
   const DoubleBits inexact = DoubleBits((error < 0.0) | (error > 0.0));
   const DoubleBits word = DoubleBits(sum);
-  const DoubleBits even = (word & 1) - 1;                             // all bits, or none
+  const DoubleBits even = (word & 1) - 1;                              // all bits, or none
   const DoubleBits step = 1 - 2 * ((word ^ DoubleBits(error)) >> 63);  // +1 away from zero, or -1
   return Doubles(word + (step & even & inexact));
 }
@@ -58,8 +58,8 @@ inline Doubles fma_to_odd(Doubles a, Doubles b, Doubles c) noexcept {
 // code (-fno-tree-slp-vectorize cures it, too).
 [[gnu::noinline]] inline V fma(V a, V b, V c) noexcept {
   const Doubles low = fma_to_odd(widen(a), widen(b), widen(c));
-  const Doubles high = fma_to_odd(widen(swap_halves(a)), widen(swap_halves(b)),
-                                  widen(swap_halves(c)));
+  const Doubles high =
+      fma_to_odd(widen(swap_halves(a)), widen(swap_halves(b)), widen(swap_halves(c)));
   return V{float(low[0]), float(low[1]), float(high[0]), float(high[1])};
 }
 // a > b ? a : b, so b where one of them is NaN or both are zeros.
@@ -85,6 +85,4 @@ inline V select(M m, V yes, V no) noexcept { return m ? yes : no; }
 // Folds the lanes of one register: i with i+2, then +1.
 inline float reduce_add(V v) noexcept { return (v[0] + v[2]) + (v[1] + v[3]); }
 inline float larger(float a, float b) noexcept { return a > b ? a : b; }
-inline float reduce_max(V v) noexcept {
-  return larger(larger(v[0], v[2]), larger(v[1], v[3]));
-}
+inline float reduce_max(V v) noexcept { return larger(larger(v[0], v[2]), larger(v[1], v[3])); }

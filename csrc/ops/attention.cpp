@@ -214,7 +214,7 @@ Made make_attention(Call& call) {
   }
   op->dense = call.scratch(values.along, 1);
   const std::vector<std::pair<std::string, Value>> outputs = {{"context", op->context_value},
-                                                             {"weights", op->weights_value}};
+                                                              {"weights", op->weights_value}};
   return {std::move(op), outputs};
 }
 

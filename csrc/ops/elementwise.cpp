@@ -14,9 +14,7 @@ struct Target {
   Rows rows(const Context& context) const noexcept {
     return {context.floats(slot), padded(size), nullptr};
   }
-  int64_t count(const Context& context) const noexcept {
-    return context.frame.count(along);
-  }
+  int64_t count(const Context& context) const noexcept { return context.frame.count(along); }
 };
 
 Operand operand(const Context& context, const Reader& reader, int64_t size) noexcept {
@@ -82,8 +80,8 @@ class MapOp : public Op {
       : function_(function), x_(x), target_(out) {}
 
   void run(const Context& context) const noexcept override {
-    context.kernels.map({function_, x_.rows(context), target_.rows(context),
-                         target_.count(context), target_.size});
+    context.kernels.map(
+        {function_, x_.rows(context), target_.rows(context), target_.count(context), target_.size});
   }
 
  private:

@@ -23,7 +23,10 @@ const char* kind_name(Kind kind) {
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text;
-  for (const int64_t size : shape) text += (text.empty() ? "" : "x") + std::to_string(size);
+  for (const int64_t size : shape) {
+    if (!text.empty()) text += 'x';
+    text += size < 0 ? "?" : std::to_string(size);
+  }
   return text;
 }
 
@@ -52,10 +55,7 @@ Along Layout::length(const Length& length) {
 }
 
 Reader::Reader(const Value& value, Level level, Along along)
-    : slot_(value.slot),
-      stride_(padded(value.type.size)),
-      size_(value.type.size),
-      along_(along) {
+    : slot_(value.slot), stride_(padded(value.type.size)), size_(value.type.size), along_(along) {
   if (value.type.kind == Kind::id || value.type.kind == Kind::ids) stride_ = 1;
   if (value.level == Level::fixed) {
     stride_ = 0;
@@ -140,9 +140,7 @@ const Tensor& Call::weight(const std::string& role, std::initializer_list<int64_
   const bool fits = tensor.shape.size() == shape.size() &&
                     std::equal(shape.begin(), shape.end(), tensor.shape.begin(),
                                [](int64_t want, int64_t have) { return want < 0 || want == have; });
-  if (!fits)
-    fail(role + " is " + shape_text(tensor.shape) + ", must be " + shape_text(shape) +
-         " (-1: any)");
+  if (!fits) fail(role + " is " + shape_text(tensor.shape) + ", must be " + shape_text(shape));
   return tensor;
 }
 
@@ -179,16 +177,20 @@ bool Call::flag(const std::string& name) const {
 
 const std::string& Call::word(const std::string& name) const {
   const auto found = attributes.find(name);
-  const auto* value = found == attributes.end() ? nullptr : std::get_if<std::string>(&found->second);
+  const auto* value =
+      found == attributes.end() ? nullptr : std::get_if<std::string>(&found->second);
   if (value == nullptr) fail("the attribute " + name + " must be a word");
   return *value;
 }
 
 Activation Call::activation(const std::string& name) const {
   static const std::map<std::string, Activation> words = {
-      {"identity", Activation::identity},         {"tanh", Activation::tanh},
-      {"sigmoid", Activation::sigmoid},           {"hard_sigmoid", Activation::hard_sigmoid},
-      {"hard_sigmoid_6", Activation::hard_sigmoid_6}, {"relu", Activation::relu},
+      {"identity", Activation::identity},
+      {"tanh", Activation::tanh},
+      {"sigmoid", Activation::sigmoid},
+      {"hard_sigmoid", Activation::hard_sigmoid},
+      {"hard_sigmoid_6", Activation::hard_sigmoid_6},
+      {"relu", Activation::relu},
       {"softplus", Activation::softplus}};
   const auto found = words.find(word(name));
   if (found == words.end()) fail("the attribute " + name + " is '" + word(name) + "', unknown");
@@ -246,20 +248,32 @@ SequenceReader Call::read_sequence(const Value& value) {
 
 Made make_op(const std::string& name, Call& call) {
   using Maker = Made (*)(Call&);
-  static const std::map<std::string, Maker> makers = {
-      {"embedding", make_embedding}, {"constant", make_constant},
-      {"linear", make_linear},       {"concat", make_concat},
-      {"slice", make_slice},         {"add", make_add},
-      {"multiply", make_multiply},   {"interpolate", make_interpolate},
-      {"activation", make_activation}, {"softmax", make_softmax},
-      {"pool", make_pool},           {"gru", make_gru},
-      {"lstm", make_lstm},           {"gru_cell", make_gru_cell},
-      {"lstm_cell", make_lstm_cell}, {"attention", make_attention},
-      {"rnn", make_rnn},             {"rnn_cell", make_rnn_cell},
-      {"one_hot", make_one_hot},     {"maxout", make_maxout},
-      {"layer_norm", make_layer_norm}, {"reverse", make_reverse},
-      {"join", make_join},           {"to_positions", make_to_positions},
-      {"scatter", make_scatter},     {"first_step", make_first_step}};
+  static const std::map<std::string, Maker> makers = {{"embedding", make_embedding},
+                                                      {"constant", make_constant},
+                                                      {"linear", make_linear},
+                                                      {"concat", make_concat},
+                                                      {"slice", make_slice},
+                                                      {"add", make_add},
+                                                      {"multiply", make_multiply},
+                                                      {"interpolate", make_interpolate},
+                                                      {"activation", make_activation},
+                                                      {"softmax", make_softmax},
+                                                      {"pool", make_pool},
+                                                      {"gru", make_gru},
+                                                      {"lstm", make_lstm},
+                                                      {"gru_cell", make_gru_cell},
+                                                      {"lstm_cell", make_lstm_cell},
+                                                      {"attention", make_attention},
+                                                      {"rnn", make_rnn},
+                                                      {"rnn_cell", make_rnn_cell},
+                                                      {"one_hot", make_one_hot},
+                                                      {"maxout", make_maxout},
+                                                      {"layer_norm", make_layer_norm},
+                                                      {"reverse", make_reverse},
+                                                      {"join", make_join},
+                                                      {"to_positions", make_to_positions},
+                                                      {"scatter", make_scatter},
+                                                      {"first_step", make_first_step}};
   const auto found = makers.find(name);
   if (found == makers.end()) call.fail("'" + name + "' is not an operation of format 1");
   return found->second(call);

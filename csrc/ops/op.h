@@ -184,7 +184,9 @@ class Call {
 
   [[noreturn]] void fail(const std::string& what) const;
   [[noreturn]] void not_built(const std::string& what) const;
-  bool has(const std::string& role) const { return inputs.contains(role) || weights.contains(role); }
+  bool has(const std::string& role) const {
+    return inputs.contains(role) || weights.contains(role);
+  }
   // The one value of a role, of one of the kinds.
   const Value& input(const std::string& role, Kind kind) const;
   const Value& features_input(const std::string& role) const;  // vector or sequence
@@ -198,7 +200,8 @@ class Call {
   const std::string& word(const std::string& name) const;
   Activation activation(const std::string& name) const;
   // Refuses roles and attributes beyond these; every attribute listed must be there.
-  void only(std::initializer_list<const char*> roles, std::initializer_list<const char*> names) const;
+  void only(std::initializer_list<const char*> roles,
+            std::initializer_list<const char*> names) const;
 
   // A new value of this operation; level fixed becomes sentence unless the op says otherwise.
   Value output(ValueType type, Along along);

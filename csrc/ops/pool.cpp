@@ -19,8 +19,8 @@ class PoolOp : public Op {
       float* out = context.floats(out_) + item * stride;
       if (how_ == How::first || how_ == How::last) {
         if (how_ == How::last) span.rows.data += (span.count - 1) * span.rows.stride;
-        context.kernels.copy({.x = span.rows, .out = {out, stride, nullptr}, .rows = 1,
-                              .size = size_});
+        context.kernels.copy(
+            {.x = span.rows, .out = {out, stride, nullptr}, .rows = 1, .size = size_});
       } else {
         const Pool kind = how_ == How::mean ? Pool::mean : how_ == How::max ? Pool::max : Pool::sum;
         context.kernels.pool({kind, span.rows, span.count, size_, out});
@@ -38,8 +38,10 @@ class PoolOp : public Op {
 }  // namespace
 
 Made make_pool(Call& call) {
-  static const std::map<std::string, How> words = {{"first", How::first}, {"last", How::last},
-                                                   {"mean", How::mean}, {"max", How::max},
+  static const std::map<std::string, How> words = {{"first", How::first},
+                                                   {"last", How::last},
+                                                   {"mean", How::mean},
+                                                   {"max", How::max},
                                                    {"sum", How::sum}};
   call.only({"x"}, {"how"});
   const Value& x = call.input("x", Kind::sequence);

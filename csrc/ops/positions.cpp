@@ -125,7 +125,8 @@ Made make_reverse(Call& call) {
 Made make_join(Call& call) {
   call.only({"x"}, {});
   const std::vector<Value>& x = call.joined("x");
-  if (x.size() < 2 || !any_sequence(x)) call.fail("x must hold at least two values, one a sequence");
+  if (x.size() < 2 || !any_sequence(x))
+    call.fail("x must hold at least two values, one a sequence");
   std::vector<JoinPositions::Part> parts;
   Length length{0, 0};
   for (const Value& value : x) {

@@ -27,7 +27,8 @@ std::vector<float> padded_blocks(const float* first, const float* second, int64_
     float* block = out.data() + b * padded(block_size);
     for (int64_t i = 0; i < block_size; ++i) {
       const int64_t from = b * block_size + i;
-      block[i] = (first != nullptr ? first[from] : 0.0F) + (second != nullptr ? second[from] : 0.0F);
+      block[i] =
+          (first != nullptr ? first[from] : 0.0F) + (second != nullptr ? second[from] : 0.0F);
     }
   }
   return out;
@@ -123,9 +124,9 @@ void InputProduct::run(const Context& context, Rows out, Activation activation) 
   Segment segments[kMaxSegments];
   const int64_t count = join_.fill(context, segments);
   const int64_t rows = context.frame.count(along_);
-  const ConstRows init = table_ids_ < 0 ? bias_rows()
-                                        : ConstRows{start_.floats() + width_, width_,
-                                                    context.ids(table_ids_)};
+  const ConstRows init = table_ids_ < 0
+                             ? bias_rows()
+                             : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
   product_.run(context.kernels, {segments, static_cast<std::size_t>(count)}, rows, init, out,
                activation);
 }

@@ -40,8 +40,8 @@ class Product {
 
   int64_t width() const { return panels_ * kLanes; }
   // out[r] = activation(init[r] + W [segments][r])
-  void run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows,
-           ConstRows init, Rows out, Activation activation) const noexcept;
+  void run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows, ConstRows init,
+           Rows out, Activation activation) const noexcept;
 
  private:
   Memory weight_;
@@ -68,9 +68,9 @@ class InputProduct {
 
   Join join_;
   Product product_;
-  Memory start_;            // the bias, or the table: row -1 (no token) first
+  Memory start_;  // the bias, or the table: row -1 (no token) first
   int64_t width_ = 0;
-  SlotId table_ids_ = -1;   // ids that pick rows of the table; -1: `start_` is one bias row
+  SlotId table_ids_ = -1;  // ids that pick rows of the table; -1: `start_` is one bias row
   Along along_ = kItems;
 };
 

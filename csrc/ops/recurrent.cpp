@@ -142,8 +142,8 @@ class Gru {
     gates_ = Product({weight, size, size, 2, 0, size});
     candidate_ = Product({weight + 2 * size * size, size, size, 1, 0, size});
     const float* bias = call.optional_weight("bias_hh", {kGates * size});
-    const auto padded_bias = padded_blocks(bias == nullptr ? nullptr : bias + 2 * size, nullptr,
-                                           size, 1);
+    const auto padded_bias =
+        padded_blocks(bias == nullptr ? nullptr : bias + 2 * size, nullptr, size, 1);
     candidate_bias_ = Memory(padded_bias.size() * sizeof(float));
     std::copy(padded_bias.begin(), padded_bias.end(), candidate_bias_.floats());
   }
@@ -155,8 +155,7 @@ class Gru {
   std::vector<float> input_bias(const Call& call) const {
     const float* recurrent = call.optional_weight("bias_hh", {kGates * size_});
     std::vector<float> merged(static_cast<std::size_t>(kGates * size_), 0.0F);
-    if (recurrent != nullptr)
-      std::copy_n(recurrent, (after_ ? 2 : 3) * size_, merged.begin());
+    if (recurrent != nullptr) std::copy_n(recurrent, (after_ ? 2 : 3) * size_, merged.begin());
     return padded_blocks(call.optional_weight("bias_ih", {kGates * size_}), merged.data(), size_,
                          kGates);
   }
@@ -408,9 +407,9 @@ Made make_gru_cell(Call& call) {
 }
 
 Made make_lstm_cell(Call& call) {
-  call.only({"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole",
-             "projection"},
-            {"activation", "gate_activation", "clip"});
+  call.only(
+      {"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole", "projection"},
+      {"activation", "gate_activation", "clip"});
   return make_cell<Lstm>(call);
 }
 
@@ -427,9 +426,9 @@ Made make_gru(Call& call) {
 }
 
 Made make_lstm(Call& call) {
-  call.only({"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole",
-             "projection"},
-            {"direction", "activation", "gate_activation", "clip"});
+  call.only(
+      {"x", "h", "c", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "peephole", "projection"},
+      {"direction", "activation", "gate_activation", "clip"});
   return make_layer<Lstm>(call);
 }
 

@@ -15,14 +15,14 @@ struct ScanState {
 };
 
 struct ScanParts {
-  std::vector<Reader> x;        // joined into `input`, position by position
+  std::vector<Reader> x;  // joined into `input`, position by position
   Along along = kSource;
   bool backward = false;
-  Value input;                  // vector: the features of one position
+  Value input;  // vector: the features of one position
   std::vector<ScanState> states;
   std::vector<std::unique_ptr<Op>> body;
-  Reader result;                // of the body, for each position
-  Value sequence;               // where results go
+  Reader result;   // of the body, for each position
+  Value sequence;  // where results go
 };
 
 std::unique_ptr<Op> make_scan(Call& call, ScanParts parts);

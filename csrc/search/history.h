@@ -36,9 +36,9 @@ class History {
   void read_alignment(int32_t link, int32_t length, std::vector<float>& alignment) const;
 
   std::vector<Link> links_;
-  std::vector<float> weights_;     // the alignments of all rows of all steps, one after another
-  std::vector<int64_t> begins_;    // [rows of all steps + 1], where each begins in weights_
-  int32_t step_row_ = 0;           // the first row of the last step
+  std::vector<float> weights_;   // the alignments of all rows of all steps, one after another
+  std::vector<int64_t> begins_;  // [rows of all steps + 1], where each begins in weights_
+  int32_t step_row_ = 0;         // the first row of the last step
   int32_t next_row_ = 0;
   bool alignment_ = false;
 };

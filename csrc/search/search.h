@@ -12,11 +12,11 @@
 namespace s2s {
 
 struct SearchOptions {
-  int32_t start = -1;                 // fed at step 0; -1 is "none"
-  std::vector<int32_t> end;           // different ids that end a hypothesis
-  int32_t beam_size = 1;              // 1 is greedy
-  int32_t num_hypotheses = 1;         // at least 1, at most beam_size
-  bool alignment = false;             // keep the attention weights of every step
+  int32_t start = -1;          // fed at step 0; -1 is "none"
+  std::vector<int32_t> end;    // different ids that end a hypothesis
+  int32_t beam_size = 1;       // 1 is greedy
+  int32_t num_hypotheses = 1;  // at least 1, at most beam_size
+  bool alignment = false;      // keep the attention weights of every step
   // Empty, or for each sentence ids that are fed behind `start` before anything is scored. Without
   // a start ("none") a prompt stands in its place, and must not be empty.
   std::span<const std::span<const int32_t>> prompts;
@@ -88,16 +88,16 @@ class Search {
   bool decided(int32_t sentence, const Live& best, int32_t length) const noexcept;
 
   int32_t beam_ = 1;
-  int32_t width_ = 1;                  // continuations of a sentence that a step looks at
+  int32_t width_ = 1;  // continuations of a sentence that a step looks at
   int32_t hypotheses_ = 1;
-  Rows rows_, next_;                   // of this step and the next one
+  Rows rows_, next_;  // of this step and the next one
   StepScores scores_;
   History history_;
-  std::vector<Choice> choices_;        // of one sentence
-  std::vector<int32_t> wanted_;        // [rows], the tokens that score() asks for
-  std::vector<Finished> finished_;     // [sentences, hypotheses_], best first
+  std::vector<Choice> choices_;     // of one sentence
+  std::vector<int32_t> wanted_;     // [rows], the tokens that score() asks for
+  std::vector<Finished> finished_;  // [sentences, hypotheses_], best first
   std::vector<int32_t> finished_counts_;
-  std::vector<int32_t> lead_;          // [sentences], steps before the first scored one
+  std::vector<int32_t> lead_;  // [sentences], steps before the first scored one
 };
 
 }  // namespace s2s

@@ -21,9 +21,9 @@ struct StepRow {
 // What a step gives back for its rows. Search sets `count` and `wanted` and sizes both vectors
 // before the call; the step only writes their elements.
 struct StepScores {
-  int32_t count = 0;                  // candidates asked for per row, 0 ... vocabulary
-  std::span<const int32_t> wanted;    // empty, or one token per row whose log-probability to give
-  std::vector<Candidate> candidates;  // [rows, count]: log-probability and token, best first
+  int32_t count = 0;                    // candidates asked for per row, 0 ... vocabulary
+  std::span<const int32_t> wanted;      // empty, or one token per row whose log-probability to give
+  std::vector<Candidate> candidates;    // [rows, count]: log-probability and token, best first
   std::vector<float> wanted_log_probs;  // [rows] where wanted is given
 };
 

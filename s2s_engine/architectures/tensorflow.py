@@ -1,0 +1,121 @@
+"""TensorFlow's decoders: AttentionWrapper of version 1 and the tutorial nmt_with_attention. Knows
+their wiring; never checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..builder import Array, ModelBuilder, Value
+from .weights import Weights, dense, part
+
+
+def lstm_cell(
+    kernel: ArrayLike, bias: ArrayLike, *, hidden: int, forget_bias: float = 1.0
+) -> dict[str, Array]:
+    """The weights of tf.nn.rnn_cell.LSTMCell as a cell's.
+
+    kernel (I+H, 4H) has the rows [x; h] and the gates i, j, f, o in its columns; forget_bias is
+    what the program adds to f at run time: no file holds it.
+    """
+    columns = np.asarray(kernel, np.float32).T
+    i, j, f, o = np.split(np.concatenate([columns, np.asarray(bias, np.float32)[:, None]], 1), 4)
+    f[:, -1] += np.float32(forget_bias)
+    rows = np.concatenate([i, f, j, o])
+    inputs = columns.shape[1] - hidden
+    return {
+        "weight_ih": rows[:, :inputs],
+        "weight_hh": rows[:, inputs:-1],
+        "bias_ih": rows[:, -1],
+    }
+
+
+def attention_wrapper(
+    m: ModelBuilder,
+    w: Weights,
+    *,
+    mechanism: Literal["bahdanau", "luong"] = "bahdanau",
+    normalize: bool = False,
+    scale: bool = False,
+    output_attention: bool = True,
+    clone_encoder_state: bool = False,
+    gate_activation: str = "sigmoid",
+) -> None:
+    """tf.contrib.seq2seq: AttentionWrapper(LSTMCell) in a BasicDecoder, memory from a Keras LSTM.
+
+    encoder.embedding (source, E), decoder.embedding (target, E); encoder.cell: weights of an LSTM
+    (4C, E), (4C, C), with `gate_activation` (hard_sigmoid in Keras under TensorFlow 1);
+    memory_layer.weight (A, C); decoder.cell: weights of an LSTM (4H, E+N), (4H, H), of which
+    `lstm_cell` makes those of TensorFlow. N is the size of attention_layer.weight (N, H+C), or C
+    where there is none (attention_layer_size=None).
+    bahdanau: query_layer.weight (A, H), attention.v (A), and with `normalize` attention.g () or
+    (1) and attention.b (A). luong: A = H, and with `scale` attention.g.
+    output.weight (target, N, or H without `output_attention`); without it the cell's output or the
+    attention is the logits.
+    """
+    e, d = m.encoder, m.decoder
+    x = e.embedding(e.tokens, w["encoder.embedding"])
+    memory, h0, c0 = e.lstm(x, part(w, "encoder.cell"), gate_activation=gate_activation)
+    keys = e.linear(memory, w["memory_layer.weight"], w["attention.b"] if normalize else None)
+    e.output(memory=memory, keys=keys)
+    if clone_encoder_state:
+        e.output(h=h0, c=c0)
+
+    hidden = int(np.shape(w["decoder.cell.weight_hh"])[1])
+    layer = "attention_layer.weight" in w
+    size = int(np.shape(w["attention_layer.weight"])[0]) if layer else memory.type.size
+    if clone_encoder_state:
+        h, c = d.state("h", initial="h"), d.state("c", initial="c")
+    else:
+        h, c = d.state("h", size=hidden), d.state("c", size=hidden)
+    attention = d.state("attention", size=size)
+    y = d.embedding(d.token, w["decoder.embedding"])
+    h, c = d.lstm_cell([y, attention], h, c, part(w, "decoder.cell"))
+    context: Value
+    if mechanism == "bahdanau":
+        v = np.asarray(w["attention.v"], np.float64)
+        if normalize:  # v <- g v / |v|
+            v = np.ravel(w["attention.g"]) * v / np.linalg.norm(v)
+        query = d.linear(h, w["query_layer.weight"])
+        context, weights = d.attention(query=query, keys="keys", values="memory", v=v)
+    else:
+        g = float(np.ravel(w["attention.g"])[0]) if scale else 1.0
+        context, weights = d.attention(query=h, keys="keys", values="memory", scale=g)
+    attention = d.linear([h, context], w["attention_layer.weight"]) if layer else context
+    d.next(h=h, c=c, attention=attention)
+    output = attention if output_attention else h
+    logits = dense(d, output, w, "output") if "output.weight" in w else output
+    d.output(logits=logits, alignment=weights)
+
+
+def nmt_with_attention(m: ModelBuilder, w: Weights) -> None:
+    """TensorFlow's tutorial nmt_with_attention, first version (2018 to 2021).
+
+    Its decoder calls the GRU without a state: the recurrence starts from zero at every step, and
+    the state of the step before reaches the next one as attention's query alone.
+
+    encoder.embedding (source, E), decoder.embedding (target, E); encoder.cell: weights of a GRU
+    (3H, E), (3H, H); attention.W1 (A, H) on the query and attention.W2 (A, H) on the memory, each
+    {weight, bias}; attention.V.weight (1, A), attention.V.bias (1); decoder.cell: weights of a GRU
+    (3H, H+E) on [context; y], (3H, H); fc {weight (target, H), bias}.
+    """
+    e, d = m.encoder, m.decoder
+    x = e.embedding(e.tokens, w["encoder.embedding"])
+    memory, h = e.gru(x, part(w, "encoder.cell"))
+    e.output(memory=memory, keys=dense(e, memory, w, "attention.W2"), hidden=h)
+
+    hidden = d.state("hidden", initial="hidden")
+    query = dense(d, hidden, w, "attention.W1")
+    context, weights = d.attention(
+        query=query,
+        keys="keys",
+        values="memory",
+        v=np.ravel(w["attention.V.weight"]),
+        energy_bias=w["attention.V.bias"],
+    )
+    y = d.embedding(d.token, w["decoder.embedding"])
+    output = d.gru_cell([context, y], None, part(w, "decoder.cell"))
+    d.next(hidden=output)
+    d.output(logits=dense(d, output, w, "fc"), alignment=weights)
