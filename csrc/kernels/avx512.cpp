@@ -8,8 +8,9 @@
 namespace s2s {
 namespace {
 
-#include "table.inl"
 #include "vec_avx512.h"
+
+#include "table.inl"
 
 }  // namespace
 

@@ -7,8 +7,9 @@
 namespace s2s {
 namespace {
 
-#include "table.inl"
 #include "vec_portable.h"
+
+#include "table.inl"
 
 }  // namespace
 
