@@ -2,9 +2,9 @@
 `ModelBuilder` writes models; importing this imports NumPy, safetensors and the core alone."""
 
 import logging as _logging
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ._version import __version__
-from .builder import ModelBuilder
 from .demo import demo_model
 from .engine import Engine, Info
 from .errors import (
@@ -21,6 +21,9 @@ from .errors import (
 from .model import Model
 from .options import DecodeOptions
 from .results import Check, Hypothesis, Result, Score
+
+if _TYPE_CHECKING:
+    from .builder import ModelBuilder
 
 _logging.getLogger("s2s_engine").addHandler(_logging.NullHandler())
 
@@ -46,3 +49,12 @@ __all__ = [
     "__version__",
     "demo_model",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Those who decode do not pay for what only authors of models need."""
+    if name == "ModelBuilder":
+        from .builder import ModelBuilder
+
+        return ModelBuilder
+    raise AttributeError(f"module 's2s_engine' has no attribute {name!r}")

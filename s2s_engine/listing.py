@@ -60,9 +60,11 @@ def products(graph: Graph, types: Types, shapes: Mapping[str, tuple[int, ...]]) 
             continue
         count = 0
         for role in PRODUCTS:
-            if role in node.weights:
+            if role in node.weights and len(shapes[node.weights[role]]) == 2:
                 rows, columns = shapes[node.weights[role]]
                 count += rows * columns
+        if node.body is not None:
+            per_position += products(node.body, {}, shapes).once
         if any(type_.kind == "sequence" for type_ in _outputs(node, types).values()):
             per_position += count
         else:
@@ -115,13 +117,28 @@ def _graph(
     yield "  nodes"
     for node in graph.nodes:
         yield f"    {_node(node, types)}{_weights(node, shapes, users)}"
+        if node.body is not None:
+            yield from _body(node.body, shapes, users)
     yield "  outputs"
     for name, reference in graph.outputs.items():
         yield f"    {name} = {_sized(reference, types[reference])}"
 
 
+def _body(
+    body: Graph, shapes: Mapping[str, tuple[int, ...]], users: Mapping[str, list[str]]
+) -> Iterator[str]:
+    """What a scan does at each position."""
+    for name, state in body.states.items():
+        initial = "zeros" if state.initial is None else state.initial
+        yield f"      | {name}[{state.type.size}]: initial {initial}, next {state.next}"
+    for node in body.nodes:
+        yield f"      | {_node(node, {})}{_weights(node, shapes, users)}"
+    yield f"      | sequence = {body.outputs['sequence']}"
+
+
 def _node(node: Node, types: Types) -> str:
     results = ", ".join(_sized(name, type_) for name, type_ in _outputs(node, types).items())
+    results = results or node.name  # in a body
     arguments = [f"{role}={_references(value)}" for role, value in node.inputs.items()]
     rules = OPERATIONS[node.op].attributes
     arguments += [
@@ -246,6 +263,8 @@ def _users(graphs: Mapping[str, Graph]) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {}
     for role, graph in graphs.items():
         for node in graph.nodes:
-            for tensor in node.weights.values():
-                users.setdefault(tensor, []).append(f"{role}.{node.name}")
+            inner = () if node.body is None else node.body.nodes
+            for part in (node, *inner):
+                for tensor in part.weights.values():
+                    users.setdefault(tensor, []).append(f"{role}.{part.name}")
     return users

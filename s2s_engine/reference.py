@@ -119,11 +119,18 @@ class Reference:
         inputs: Mapping[str, object] | None = None,
         features: object = None,
     ) -> dict[str, Float64]:
-        """The named outputs of the encoder, but for ids, which are for the decoder alone."""
+        """The named outputs of the encoder, but for ids, which are for the decoder alone.
+
+        An alignment is (query, memory), or (heads, query, memory) where there are several heads.
+        """
         if "encoder" not in self.model.graphs:
             raise InputError("this model has no encoder: there is nothing to encode")
         outputs = self._encode(x, prepared, inputs, features).outputs
-        return {name: value for name, value in outputs.items() if value.dtype.kind == "f"}
+        return {
+            name: _heads_first(value) if value.ndim == 3 else value
+            for name, value in outputs.items()
+            if value.dtype.kind == "f"
+        }
 
     def forced_logits(self, x: object, target: object, *, prepared: bool = False) -> Float64:
         """(len(target) + 1, V): the logits (or log-probabilities, where the decoder gives them)
@@ -291,6 +298,9 @@ def _sum(log_probs: NDArray[np.float32]) -> float:
 
 
 def _attention_map(path: Path) -> NDArray[np.float32]:
-    """(target, source), or (heads, target, source) where there are several heads."""
-    weights = np.stack(path.alignments).astype(np.float32)
+    return _heads_first(np.stack(path.alignments)).astype(np.float32)
+
+
+def _heads_first(weights: Float64) -> Float64:
+    """(target, source, heads) as (target, source), or (heads, target, source) for several heads."""
     return weights[:, :, 0] if weights.shape[2] == 1 else np.moveaxis(weights, 2, 0)

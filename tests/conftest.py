@@ -15,7 +15,9 @@ os.environ.pop("S2S_ISA", None)
 
 ISAS = tuple(_core.available_isas())
 # Importable module -> the extra of this package that installs it.
-EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "h5py": "keras"}
+EXTRAS = {
+    "torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "h5py": "keras", "keras": "keras"
+}  # fmt: skip
 SKIPPED: dict[str, int] = {}
 
 
@@ -34,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "parity(*modules): compares with another program; runs where the modules can be imported",
     )
+    line = "variant(id): the row of docs/variants.md that a test executes"
+    config.addinivalue_line("markers", line)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -278,6 +278,16 @@ def test_model_that_writes_no_encoder_has_none() -> None:
     assert set(m.build(start=0).graphs) == {"encoder", "decoder"}
 
 
+def test_encoder_may_read_one_id_for_the_whole_source() -> None:
+    w = Weights(3)
+    table, tags = w(5, 3), w(4, 3)
+    m = ModelBuilder(source=5)
+    tag = m.encoder.embedding(m.encoder.input("tag", id=4), tags)
+    m.encoder.output(x=m.encoder.join([tag, m.encoder.embedding(m.encoder.tokens, table)]))
+    out = m.build().reference().encode({"tokens": [1, 2], "tag": 3})
+    assert np.array_equal(out["x"], [tags[3], table[1], table[2]])
+
+
 def test_logits_and_log_probabilities_are_one_or_the_other() -> None:
     m, w = start()
     m.decoder.output(log_probabilities=m.decoder.embedding(m.decoder.token, w(4, 4)))

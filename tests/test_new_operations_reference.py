@@ -300,13 +300,13 @@ def test_self_attention_of_an_encoder_shows_its_alignment() -> None:
         query=x["X"], keys=memory, values=memory, heads=2, scale=8**-0.5, score="dot"
     )
     out = encoded(m, given, context=context, alignment=alignment)
-    assert out["alignment"].shape == (S, S + 1, 2)
+    assert out["alignment"].shape == (2, S, S + 1)
     keys = np.stack([given["v"], *given["X"]]).astype(np.float64)
     scale = float(np.float32(8**-0.5))
     for t, n in itertools.product(range(S), range(2)):
         part = slice(4 * n, 4 * n + 4)
         a = np.exp(scale * keys[:, part] @ given["X"][t, part])
-        np.testing.assert_allclose(out["alignment"][t, :, n], a / a.sum(), **CLOSE)
+        np.testing.assert_allclose(out["alignment"][n, t], a / a.sum(), **CLOSE)
         np.testing.assert_allclose(out["context"][t, part], a / a.sum() @ keys[:, part], **CLOSE)
 
 
@@ -543,6 +543,23 @@ def normalised_model(table: Any) -> Model:
     table = np.asarray(table, np.float32)
     m.decoder.output(log_probabilities=m.decoder.embedding(m.decoder.token, table))
     return m.build(start=0, end=[2], generation={"max_length": 3})
+
+
+def test_attention_of_several_heads_has_the_heads_first() -> None:
+    w = Weights(36)
+    m = ModelBuilder(source=SOURCE, target=TARGET)
+    e, d = m.encoder, m.decoder
+    memory = e.embedding(e.tokens, w(SOURCE, 6))
+    e.output(memory=memory, one=e.attention(query=memory, keys=memory, values=memory)[1])
+    query = d.embedding(d.token, w(TARGET, 6))
+    context, weights = d.attention(query=query, keys="memory", values="memory", heads=3)
+    d.output(logits=d.linear(context, w(TARGET, 6)), alignment=weights)
+    reference = m.build(start=START, end=[END], generation={"max_length": 4}).reference()
+    result = reference.decode([4, 5], return_attention=True)
+    assert result.attention is not None
+    assert result.attention.shape == (3, len(result.hypotheses[0].token_log_probs), 2)
+    np.testing.assert_allclose(result.attention.sum(axis=2), 1.0, rtol=0, atol=1e-6)
+    assert reference.encode([4, 5])["one"].shape == (2, 2)
 
 
 def test_log_probabilities_of_a_model_are_used_as_they_are() -> None:

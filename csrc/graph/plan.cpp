@@ -158,7 +158,7 @@ class Planner {
         call.weights[role] = found->second;
       }
       call.attributes = node.attributes;
-      if (place.body && (node.op == "scan" || node.op == "first_step"))
+      if (place.body && (node.op == "scan" || node.op == "first_step" || node.op == "to_positions"))
         refuse(here + " may not stand in the body of a scan");
       if ((node.op == "scan") != (node.body != nullptr)) refuse(here + ": a scan has a body");
       Made made = node.body != nullptr ? scan(*node.body, values, call, here, place.decoder)
@@ -195,7 +195,7 @@ class Planner {
     if (direction != "forward" && direction != "backward")
       refuse(where + ": direction is '" + direction + "', must be forward or backward");
     parts.backward = direction == "backward";
-    call.level = call.run_level();
+    call.level = std::max(call.run_level(), captured_level(body, outer));
     for (const Value& value : x) parts.x.push_back(call.read(value, parts.along));
     const ValueType features = {Kind::vector, joined_size(x)};
     if (body.inputs.size() != 1 || body.inputs.front().name != "x" ||
@@ -226,6 +226,25 @@ class Planner {
       made.outputs.emplace_back(body.states[n].first, parts.states[n].value);
     made.op = make_scan(call, std::move(parts));
     return made;
+  }
+
+  // The highest level of the outer values that a body reads: the scan runs once for each of them.
+  static Level captured_level(const GraphSpec& body, const Values& outer) {
+    Level level = Level::fixed;
+    const auto see = [&](const std::string& reference) {
+      if (!reference.starts_with("outer.")) return;
+      const auto found = outer.find(reference.substr(6));
+      if (found != outer.end()) level = std::max(level, found->second.level);
+    };
+    for (const NodeSpec& node : body.nodes)
+      for (const auto& [role, references] : node.inputs)
+        for (const std::string& reference : references) see(reference);
+    for (const auto& [name, state] : body.states) {
+      see(state.initial);
+      see(state.next);
+    }
+    for (const auto& [name, reference] : body.outputs) see(reference);
+    return level;
   }
 
   static void finish_scan(const GraphSpec& body, const Values& values, Call& call,

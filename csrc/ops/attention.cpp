@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include "ops/makers.h"
@@ -66,16 +67,20 @@ class AttentionOp : public Op {
     const SequenceReader::Span memory = values.of(context, item);
     const int64_t width = context_value.type.size / heads;
     int64_t begin = 0, end = memory.count;
+    float energy_scale = energy.scale;  // NaN for a centre that is none: the logits' check finds it
     Attention call;
     if (window.centre) {
-      const float centre = centre_of(context, row);
-      // the window's borders in floating point: a centre far outside must not overflow an integer
-      const auto size = static_cast<float>(window.size), count = static_cast<float>(memory.count);
-      begin = static_cast<int64_t>(std::clamp(std::ceil(centre - size), 0.0F, count));
-      end = static_cast<int64_t>(std::clamp(std::floor(centre + size) + 1.0F, 0.0F, count));
+      // in double: the borders are exact, and a centre far outside overflows no integer
+      const double centre = centre_of(context, row);
+      if (std::isnan(centre)) energy_scale = std::numeric_limits<float>::quiet_NaN();
+      const auto size = static_cast<double>(window.size), count = static_cast<double>(memory.count);
+      if (!std::isnan(centre)) {
+        begin = static_cast<int64_t>(std::clamp(std::ceil(centre - size), 0.0, count));
+        end = static_cast<int64_t>(std::clamp(std::floor(centre + size) + 1.0, 0.0, count));
+      }
       end = std::max(begin, end);
-      call.centre = centre - static_cast<float>(begin);
-      call.sigma = window.gaussian ? size * 0.5F : 0.0F;
+      call.centre = static_cast<float>(centre - static_cast<double>(begin));
+      call.sigma = window.gaussian ? static_cast<float>(window.size) * 0.5F : 0.0F;
     }
     if (query) {
       const int64_t from = queries.index != nullptr ? queries.index[row] : row;
@@ -89,7 +94,7 @@ class AttentionOp : public Op {
     call.values = part(memory.rows, begin, head * width);
     call.count = end - begin;
     call.value_size = width;
-    call.scale = energy.scale;
+    call.scale = energy_scale;
     call.activation = energy.activation;
     call.normaliser = energy.normaliser;
     call.energy_bias = energy.energy_bias;

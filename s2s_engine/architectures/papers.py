@@ -1,5 +1,5 @@
-"""The networks of the papers, equation by equation, in the papers' order of terms. Knows the papers;
-never how anybody's file stores their weights."""
+"""The networks of the papers, equation by equation, in the papers' order of terms. Knows the
+papers; never how anybody's file stores their weights."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def cho2014(m: ModelBuilder, w: Weights) -> None:
     the output is a maxout of pairs. The first y is no word: build with start=None.
 
     encoder.embedding (source, E), decoder.embedding (target, E); encoder.cell: weights of a GRU
-    (3H, E), (3H, H) without biases, reset before the product; summary.weight V (C, H), initial.weight V'
-    (H, C); update.weight [W'_z U'_z C_z] and reset.weight [W'_r U'_r C_r] (H, E+H+C);
-    candidate.weight W' (H, E), recurrent.weight [U' C] (H, H+C); deep.weight [O_h O_y O_c]
-    (2 M, H+target+C); output.weight G (target, M).
+    (3H, E), (3H, H) without biases, reset before the product; summary.weight V (C, H),
+    initial.weight V' (H, C); update.weight [W'_z U'_z C_z] and reset.weight [W'_r U'_r C_r]
+    (H, E+H+C); candidate.weight W' (H, E), recurrent.weight [U' C] (H, H+C); deep.weight
+    [O_h O_y O_c] (2 M, H+target+C); output.weight G (target, M).
     """
     e, d = m.encoder, m.decoder
     x = e.embedding(e.tokens, w["encoder.embedding"])
@@ -234,9 +234,9 @@ def vaswani2017_encoder(
         layer = part(w, str(k))
         context, weights = multi_head_attention(e, x, x, part(layer, "attention"), heads=heads)
         maps.append(weights)
-        x = e.layer_norm(e.add(x, context), **part(layer, "norm1"), eps=eps)
+        x = _norm(e, e.add(x, context), layer, "norm1", eps)
         inner = dense(e, x, layer, "inner", activation="relu")
-        x = e.layer_norm(e.add(x, dense(e, inner, layer, "outer")), **part(layer, "norm2"), eps=eps)
+        x = _norm(e, e.add(x, dense(e, inner, layer, "outer")), layer, "norm2", eps)
     return x, maps
 
 
@@ -278,6 +278,10 @@ def vaswani2017_recurrent(
     attention = part(w, "decoder.attention")
     context, weights = multi_head_attention(d, h, "memory", attention, heads=heads)
     d.output(logits=dense(d, [h, context], w, "output"), alignment=weights)
+
+
+def _norm(e: EncoderBuilder, x: Value, w: Weights, name: str, eps: float) -> Value:
+    return e.layer_norm(x, w[f"{name}.weight"], w[f"{name}.bias"], eps=eps)
 
 
 def _rows(w: Weights, name: str) -> int:

@@ -34,7 +34,8 @@ def cell(w: Weights, prefix: str, suffix: str = "") -> Cell:
 
     A bias may be (1, 4H), as PyTorch 0.2 wrote it.
     """
-    found = {role: w[f"{prefix}.{role}{suffix}"] for role in ROLES if f"{prefix}.{role}{suffix}" in w}
+    names = {role: f"{prefix}.{role}{suffix}" for role in ROLES}
+    found = {role: w[name] for role, name in names.items() if name in w}
     return {
         role: np.reshape(array, -1) if role.startswith("bias") and np.ndim(array) > 1 else array
         for role, array in found.items()
@@ -46,7 +47,7 @@ def cells(w: Weights, prefix: str) -> list[Cell]:
     found: list[Cell] = []
     while f"{prefix}.weight_ih_l{len(found)}" in w:
         found.append(cell(w, prefix, f"_l{len(found)}"))
-    while not f"{prefix}.weight_ih_l0" in w and f"{prefix}.{len(found)}.weight_ih" in w:
+    while f"{prefix}.weight_ih_l0" not in w and f"{prefix}.{len(found)}.weight_ih" in w:
         found.append(cell(w, f"{prefix}.{len(found)}"))
     return found
 
