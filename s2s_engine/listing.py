@@ -52,9 +52,9 @@ def products(graph: Graph, types: Types, shapes: Mapping[str, tuple[int, ...]]) 
     once = per_position = 0
     for node in graph.nodes:
         if node.op == "attention":
-            per_position += types[str(node.inputs["values"])].size
-            keys = node.inputs.get("keys")
-            per_position += 0 if keys is None else types[str(keys)].size
+            for role in ("values", "keys"):  # unknown in a body, which types do not cover
+                read = types.get(str(node.inputs.get(role)))
+                per_position += 0 if read is None else read.size
             continue
         if node.op == "embedding":
             continue

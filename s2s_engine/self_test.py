@@ -31,8 +31,9 @@ def make(
     """
     from .reference import Reference
 
-    declared = set(model.graphs["encoder"].inputs) - set(BUILT_IN["encoder"])
-    if declared != {"tokens"}:
+    encoder = model.graphs.get("encoder")
+    declared = set() if encoder is None else set(encoder.inputs) - set(BUILT_IN["encoder"])
+    if encoder is not None and declared != {"tokens"}:
         raise InputError(
             f"a self-test needs a model that reads tokens only, not {sorted(declared)}"
         )
@@ -67,7 +68,10 @@ def compare(test: SelfTest, token_log_probs: ArrayLike) -> Check:
 
 
 def default_source(model: Model) -> list[int]:
-    """Fixed prepared ids: the model's rule applied to ids spread over its vocabulary."""
+    """Fixed prepared ids: the model's rule applied to ids spread over its vocabulary. Of a model
+    without an encoder, a prompt."""
+    if "encoder" not in model.graphs:
+        return _spread(2, model.graphs["decoder"].inputs["token"].size, model.end)
     inputs = model.graphs["encoder"].inputs
     ids = model.source.prepare(_spread(LENGTH, inputs["tokens"].size, ()))
     return ids[: inputs["position"].size] if "position" in inputs else ids

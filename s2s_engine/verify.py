@@ -14,11 +14,11 @@ from . import _core
 from .engine import Engine
 from .graph import BUILT_IN
 from .model import Model, SelfTest
-from .shapes import ValueType
 from .options import DecodeOptions
 from .reference import Reference
 from .results import Hypothesis
 from .self_test import compare
+from .shapes import ValueType
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21)
 PROMPT = "the prompt"  # the source of a model without an encoder

@@ -84,7 +84,7 @@ def main() -> None:
     model = build(stored, provenance)
     letters, phonemes = stored["source_vocabulary"], stored["target_vocabulary"]
     source = [letters.index(letter) for letter in "phonograph"] + [SOURCE_END]
-    target = [phonemes.index(phoneme) for phoneme in "F OW1 N AH0 G R AE2 F".split()]
+    target = [phonemes.index(phoneme) for phoneme in ["F", "OW1", "N", "AH0", "G", "R", "AE2", "F"]]
     options.model.parent.mkdir(parents=True, exist_ok=True)
     attach(model, source, target).save(options.model, storage="bfloat16")
     print(f"{options.model}: {options.model.stat().st_size} bytes")
