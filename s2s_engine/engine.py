@@ -349,7 +349,9 @@ class Engine:
         """
         test = self._model.self_test
         if test is None:
-            raise ModelFormatError("this model has no self-test: s2s_engine.self_test.attach(model)")
+            raise ModelFormatError(
+                "this model has no self-test: s2s_engine.self_test.attach(model) makes one"
+            )
         source = list(test.source)
         if not self._has_decoder:
             return compare(test, self.decode(source, prepared=True).hypotheses[0].token_log_probs)

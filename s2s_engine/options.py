@@ -89,7 +89,8 @@ class DecodeOptions:
             return self.max_length
         if source_length is None:
             raise InputError(
-                f"max_length is {self.max_length!r}, but this model reads no sequence: give a number"
+                f"max_length is {self.max_length!r}, but this model reads no sequence: "
+                "give a number"
             )
         if isinstance(self.max_length, str):
             return source_length

@@ -8,10 +8,10 @@ namespace {
 // Rows of the table picked by ids. The table keeps a zero row in front, for the id -1.
 class Embedding : public Op {
  public:
-  Embedding(const EmbeddingSource& source, Along along, SlotId out)
+  Embedding(const EmbeddingSource& source, Reader ids, Along along, SlotId out)
       : table_(static_cast<std::size_t>((source.vocabulary + 1) * padded(source.size)) *
                sizeof(float)),
-        ids_(source.ids),
+        ids_(ids),
         out_(out),
         size_(source.size),
         scale_(source.scale),
@@ -22,17 +22,28 @@ class Embedding : public Op {
   }
 
   void run(const Context& context) const noexcept override {
-    const int64_t stride = padded(size_);
-    context.kernels.copy({.x = {table_.floats() + stride, stride, context.ids(ids_)},
-                          .out = {context.floats(out_), stride, nullptr},
-                          .rows = context.frame.count(along_),
+    const int64_t stride = padded(size_), rows = context.frame.count(along_);
+    const ConstRows at = ids_.rows(context);
+    const auto* ids = reinterpret_cast<const int32_t*>(at.data);
+    const float* table = table_.floats() + stride;
+    float* out = context.floats(out_);
+    if (at.index == nullptr) return copy(context, {table, stride, ids}, out, rows);
+    for (int64_t r = 0; r < rows; ++r)  // ids of sentences, read by the rows of a scan's body
+      copy(context, {table + ids[at.index[r]] * stride, stride, nullptr}, out + r * stride, 1);
+  }
+
+ private:
+  void copy(const Context& context, ConstRows x, float* out, int64_t rows) const noexcept {
+    context.kernels.copy({.x = x,
+                          .out = {out, padded(size_), nullptr},
+                          .rows = rows,
                           .size = size_,
                           .scale = scale_});
   }
 
- private:
   Memory table_;
-  SlotId ids_, out_;
+  Reader ids_;
+  SlotId out_;
   int64_t size_;
   float scale_;
   Along along_;
@@ -59,10 +70,11 @@ Made make_embedding(Call& call) {
     call.fail("weight has " + std::to_string(weight.shape[0]) + " rows, fewer than the " +
               std::to_string(x.type.size) + " ids of x");
   Value out = call.output({positions ? Kind::sequence : Kind::vector, weight.shape[1]}, x.along);
-  out.embedding = {weight.data, weight.shape[0], weight.shape[1],
-                   static_cast<float>(call.number("scale")), x.slot};
-  call.reads.push_back(x.slot);
-  return {std::make_unique<Embedding>(out.embedding, x.along, out.slot), {{"", out}}};
+  const EmbeddingSource source = {weight.data, weight.shape[0], weight.shape[1],
+                                  static_cast<float>(call.number("scale")), x.slot};
+  if (x.level == call.run_level()) out.embedding = source;
+  const Reader ids = call.read(x, x.along);
+  return {std::make_unique<Embedding>(source, ids, x.along, out.slot), {{"", out}}};
 }
 
 Made make_constant(Call& call) {

@@ -56,20 +56,23 @@ class LayerNormOp : public Op {
 
 class OneHot : public Op {
  public:
-  OneHot(SlotId ids, const Value& out) : ids_(ids), out_(out) {}
+  OneHot(Reader ids, const Value& out) : ids_(ids), out_(out) {}
 
   void run(const Context& context) const noexcept override {
     const int64_t stride = padded(out_.type.size);
     const int64_t count = context.frame.count(out_.along);
     float* out = context.floats(out_.slot);
     std::fill_n(out, count * stride, 0.0F);
-    const int32_t* ids = context.ids(ids_);
-    for (int64_t r = 0; r < count; ++r)
-      if (ids[r] >= 0) out[r * stride + ids[r]] = 1.0F;
+    const ConstRows at = ids_.rows(context);
+    const auto* ids = reinterpret_cast<const int32_t*>(at.data);
+    for (int64_t r = 0; r < count; ++r) {
+      const int32_t id = ids[at.index != nullptr ? at.index[r] : r];
+      if (id >= 0) out[r * stride + id] = 1.0F;
+    }
   }
 
  private:
-  SlotId ids_;
+  Reader ids_;
   Value out_;
 };
 
@@ -140,8 +143,7 @@ Made make_one_hot(Call& call) {
               to_string(x.type));
   Value out = call.output({ids ? Kind::sequence : Kind::vector, size}, x.along);
   if (x.level == call.run_level()) out.embedding = {nullptr, size, size, 1.0F, x.slot};
-  call.reads.push_back(x.slot);
-  return {std::make_unique<OneHot>(x.slot, out), {{"", out}}};
+  return {std::make_unique<OneHot>(call.read(x, x.along), out), {{"", out}}};
 }
 
 Made make_first_step(Call& call) {

@@ -35,24 +35,33 @@ def build(stored: Mapping[str, object], provenance: Mapping[str, object]) -> Mod
     m = ModelBuilder(source=len(source), target=len(target))
     e, d = m.encoder, m.decoder
 
-    x = e.embedding(e.tokens, w["source_embedding.weight"])
+    x = e.embedding(e.tokens, w["source_embedding.weight"], name="letters")
     for layer in ("l0", "l1"):
         forward, backward = cell(w, "encoder", layer), cell(w, "encoder", f"{layer}_reverse")
         x, final, _ = e.bidirectional(e.lstm, x, forward, backward)
-    h = e.linear(final, w["bridge_h.weight"], w["bridge_h.bias"], activation="tanh")
-    c = e.linear(final, w["bridge_c.weight"], w["bridge_c.bias"], activation="tanh")
-    e.output(memory=x, keys=e.linear(x, w["keys.weight"]), h=h, c=c)
+    bridge_h, bridge_c = (
+        e.linear(final, w[f"{name}.weight"], w[f"{name}.bias"], activation="tanh", name=name)
+        for name in ("bridge_h", "bridge_c")
+    )
+    e.output(memory=x, keys=e.linear(x, w["keys.weight"], name="keys"), h=bridge_h, c=bridge_c)
 
     h1, c1 = d.state("h1", initial="h"), d.state("c1", initial="c")
     size = h1.type.size
     h2, c2 = d.state("h2", size=size), d.state("c2", size=size)
-    y = d.embedding(d.token, w["target_embedding.weight"])
-    h1, c1 = d.lstm_cell(y, h1, c1, cell(w, "decoder1", "l0"))
+    y = d.embedding(d.token, w["target_embedding.weight"], name="phoneme")
+    h1, c1 = d.lstm_cell(y, h1, c1, cell(w, "decoder1", "l0"), name="cell1")
     context, weights = d.attention(query=h1, keys="keys", values="memory")
-    h2, c2 = d.lstm_cell([h1, context], h2, c2, cell(w, "decoder2", "l0"))
-    readout = d.linear([h2, context], w["readout.weight"], w["readout.bias"], activation="tanh")
+    h2, c2 = d.lstm_cell([h1, context], h2, c2, cell(w, "decoder2", "l0"), name="cell2")
+    readout = d.linear(
+        [h2, context],
+        w["readout.weight"],
+        w["readout.bias"],
+        activation="tanh",
+        name="readout",
+    )
     d.next(h1=h1, c1=c1, h2=h2, c2=c2)
-    d.output(logits=d.linear(readout, w["output.weight"], w["output.bias"]), alignment=weights)
+    logits = d.linear(readout, w["output.weight"], w["output.bias"], name="logits")
+    d.output(logits=logits, alignment=weights)
     return m.build(
         source={"append": [SOURCE_END]},
         start=TARGET_START,
