@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
+import s2s_engine
 from s2s_engine import _core
 
 # Results must not depend on what the shell says; tests that want a variable set it themselves.
 os.environ.pop("S2S_ISA", None)
+# Processes that tests start find the package that is tested, wherever it is installed.
+os.environ["PYTHONPATH"] = str(Path(s2s_engine.__file__).parents[1])
 
 ISAS = tuple(_core.available_isas())
 # Importable module -> the extra of this package that installs it.
@@ -66,3 +70,9 @@ def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set that this machine runs."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing may depend on the folder that the tests are started in."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))

@@ -50,10 +50,13 @@ struct Segment {
 
 // out[r] = activation(init[r] + W [x1; x2; ...][r]), one fma per k in order.
 // weight: [panels][depth][32], depth = sum of the segments' sizes; out rows: panels * 32 floats.
-// init: the accumulators' start (a repeated bias, rows of a table, earlier partial sums; it may be
-// `out` itself); no data means zeros.
+// words: the same in bfloat16 instead, where no weight loses by it: each is widened by a shift, and
+// the bits of the result are the same. In a line, word 2i is output i and word 2i + 1 output 16 +
+// i. init: the accumulators' start (a repeated bias, rows of a table, earlier partial sums; it may
+// be `out` itself); no data means zeros.
 struct Linear {
   const float* weight = nullptr;
+  const uint16_t* words = nullptr;
   const Segment* segments = nullptr;
   int64_t segment_count = 0;
   int64_t depth = 0;

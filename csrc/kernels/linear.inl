@@ -23,9 +23,18 @@ constexpr int widest_panels() {
 inline constexpr int kTileRows = kRegisters == 32 ? 8 : kWidth == 8 ? 6 : 1;
 inline constexpr int64_t kGroup = 2;  // panels that many rows share while they are in cache
 
+// Register v of a line of 32 weights.
+[[gnu::always_inline]] inline V line_vector(const float* line, int v) noexcept {
+  return load(line + v * kWidth);
+}
+[[gnu::always_inline]] inline V line_vector(const uint16_t* line, int v) noexcept {
+  constexpr int half = kVectors / 2;
+  return v < half ? widen_even(line + v * 2 * kWidth) : widen_odd(line + (v - half) * 2 * kWidth);
+}
+
 // One k of a tile. The smaller set, weights or inputs, stays in registers; the other passes by.
-template <int R, int P, int U>
-[[gnu::always_inline]] inline void multiply_add(V (&sum)[R][P][U], const float* weight,
+template <int R, int P, int U, class Weight>
+[[gnu::always_inline]] inline void multiply_add(V (&sum)[R][P][U], const Weight* weight, int first,
                                                 int64_t stride, const float* const (&x)[R],
                                                 int64_t k) noexcept {
   if constexpr (R > P * U) {
@@ -33,7 +42,7 @@ template <int R, int P, int U>
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) w[p][u] = load(weight + p * stride + u * kWidth);
+      for (int u = 0; u < U; ++u) w[p][u] = line_vector(weight + p * stride, first + u);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -52,7 +61,7 @@ template <int R, int P, int U>
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
       for (int u = 0; u < U; ++u) {
-        const V w = load(weight + p * stride + u * kWidth);
+        const V w = line_vector(weight + p * stride, first + u);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][p][u] = fma(w, term[r], sum[r][p][u]);
       }
@@ -64,19 +73,22 @@ template <int R, int P, int U>
 // and leave the hardware's prefetcher too little to go by. On Zen 5 this brings 10-25 % from memory
 // and some 5 % from L3, and costs at most 5 % in L2. Into the first cache: the hint for the second
 // one costs 20 % in L3.
-template <int P>
-[[gnu::always_inline]] inline void fetch_ahead(const float* weight, int64_t stride) noexcept {
+template <int P, class Weight>
+[[gnu::always_inline]] inline void fetch_ahead(const Weight* weight, int64_t stride) noexcept {
   constexpr int64_t distance = (P == 1 ? 64 : 32) * kLanes;
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     __builtin_prefetch(weight + p * stride + distance, 0, 3);
-    __builtin_prefetch(weight + p * stride + distance + kLanes / 2, 0, 3);
+    if (sizeof(Weight) == 4) {
+      __builtin_prefetch(weight + p * stride + distance + kLanes / 2, 0, 3);
+    }
   }
 }
 
 // noinline: each tile keeps its own registers.
-template <int R, int P, int U>
-[[gnu::noinline]] void tile(const Linear& a, int64_t row, int64_t panel, int64_t offset) noexcept {
+template <int R, int P, int U, class Weight>
+[[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row, int64_t panel,
+                            int64_t offset) noexcept {
   V sum[R][P][U];
   const int64_t column = panel * kLanes + offset;
 #pragma GCC unroll 8
@@ -91,7 +103,8 @@ template <int R, int P, int U>
     }
   }
   const int64_t stride = a.depth * kLanes;
-  const float* weight = a.weight + panel * stride + offset;
+  const Weight* weight = weights + panel * stride;
+  const int first = U == kVectors ? 0 : int(offset / kWidth);  // register of the panel's line
   for (int64_t s = 0; s < a.segment_count; ++s) {
     const Segment& segment = a.segments[s];
     const int64_t size = segment.size;
@@ -101,7 +114,7 @@ template <int R, int P, int U>
 #pragma GCC unroll 2
     for (int64_t k = 0; k < size; ++k) {
       if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-      multiply_add<R, P, U>(sum, weight, stride, x, k);
+      multiply_add<R, P, U>(sum, weight, first, stride, x, k);
       weight += kLanes;
     }
   }
@@ -120,7 +133,11 @@ template <int R, int P>
 inline void panel_tile(const Linear& a, int64_t row, int64_t panel) noexcept {
   constexpr int U = tile_vectors<R>();
   for (int64_t offset = 0; offset < kLanes; offset += U * kWidth) {
-    tile<R, P, U>(a, row, panel, offset);
+    if (a.words != nullptr) {
+      tile<R, P, U>(a, a.words, row, panel, offset);
+    } else {
+      tile<R, P, U>(a, a.weight, row, panel, offset);
+    }
   }
 }
 

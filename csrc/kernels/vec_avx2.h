@@ -38,6 +38,16 @@ inline void store_part(float* p, V v, int64_t n) noexcept {
   if ((n & 1) != 0) _mm_store_ss(p, half);
 }
 
+// Words 0, 2, 4, ... and 1, 3, 5, ... of 2 * kWidth bfloat16 words, widened.
+inline V widen_even(const uint16_t* p) noexcept {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+}
+inline V widen_odd(const uint16_t* p) noexcept {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(int(0xFFFF0000))));
+}
+
 inline V add(V a, V b) noexcept { return _mm256_add_ps(a, b); }
 inline V sub(V a, V b) noexcept { return _mm256_sub_ps(a, b); }
 inline V mul(V a, V b) noexcept { return _mm256_mul_ps(a, b); }

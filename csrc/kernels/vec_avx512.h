@@ -24,6 +24,15 @@ inline V load_part(const float* p, int64_t n, V fill) noexcept {
 }
 inline void store_part(float* p, V v, int64_t n) noexcept { _mm512_mask_storeu_ps(p, first(n), v); }
 
+// Words 0, 2, 4, ... and 1, 3, 5, ... of 2 * kWidth bfloat16 words, widened.
+inline V widen_even(const uint16_t* p) noexcept {
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, _mm512_loadu_si512(p), 16));
+}
+inline V widen_odd(const uint16_t* p) noexcept {
+  const __m512i high = _mm512_set1_epi32(int(0xFFFF0000));
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), high));
+}
+
 inline V add(V a, V b) noexcept { return _mm512_add_ps(a, b); }
 inline V sub(V a, V b) noexcept { return _mm512_sub_ps(a, b); }
 inline V mul(V a, V b) noexcept { return _mm512_mul_ps(a, b); }

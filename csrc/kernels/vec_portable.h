@@ -29,6 +29,18 @@ inline void store_part(float* p, V v, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) p[i] = v[i];
 }
 
+// Words 0, 2, 4, ... and 1, 3, 5, ... of 2 * kWidth bfloat16 words, widened. Little-endian.
+inline V widen_even(const uint16_t* p) noexcept {
+  Bits words;
+  __builtin_memcpy(&words, p, sizeof words);
+  return V(words << 16);
+}
+inline V widen_odd(const uint16_t* p) noexcept {
+  Bits words;
+  __builtin_memcpy(&words, p, sizeof words);
+  return V(words & 0xFFFF0000U);
+}
+
 inline V add(V a, V b) noexcept { return a + b; }
 inline V sub(V a, V b) noexcept { return a - b; }
 inline V mul(V a, V b) noexcept { return a * b; }

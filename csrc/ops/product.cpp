@@ -1,6 +1,7 @@
 #include "ops/product.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "core/isa.h"
@@ -16,6 +17,15 @@ constexpr int64_t kFoldLimit = int64_t{1} << 20;
 bool folds(const Value& first, Level level, Along along, int64_t width) {
   return first.embedding.ids >= 0 && first.level == level && first.along == along &&
          first.embedding.vocabulary * width <= kFoldLimit;
+}
+
+// Whether rounding to bfloat16 changes no weight: their low halves are zero.
+bool exact_in_bfloat16(const Matrix& m) {
+  for (int64_t i = 0; i < m.blocks * m.block_size; ++i)
+    for (int64_t k = 0; k < m.used; ++k)
+      if ((std::bit_cast<uint32_t>(m.weight[i * m.depth + m.first + k]) & 0xFFFF) != 0)
+        return false;
+  return true;
 }
 
 }  // namespace
@@ -46,24 +56,33 @@ int64_t Join::fill(const Context& context, Segment* segments) const noexcept {
 }
 
 Product::Product(const Matrix& m)
-    : depth_(m.used), panels_(m.blocks * padded(m.block_size) / kLanes) {
+    : depth_(m.used),
+      panels_(m.blocks * padded(m.block_size) / kLanes),
+      narrow_(exact_in_bfloat16(m)) {
   const int64_t block_panels = padded(m.block_size) / kLanes;
-  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * sizeof(float));
+  const std::size_t width = narrow_ ? sizeof(uint16_t) : sizeof(float);
+  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * width);
   for (int64_t panel = 0; panel < panels_; ++panel) {
-    float* to = weight_.floats() + panel * depth_ * kLanes;
+    const int64_t at = panel * depth_ * kLanes;
     const int64_t block = panel / block_panels;
     const int64_t begin = panel % block_panels * kLanes;
     const int64_t end = std::min(begin + kLanes, m.block_size);
     for (int64_t i = begin; i < end; ++i) {
       const float* row = m.weight + (block * m.block_size + i) * m.depth + m.first;
-      for (int64_t k = 0; k < depth_; ++k) to[k * kLanes + i - begin] = row[k];
+      const int64_t lane = i - begin;
+      for (int64_t k = 0; narrow_ && k < depth_; ++k)
+        words()[at + k * kLanes + (lane < 16 ? 2 * lane : 2 * lane - 31)] =
+            static_cast<uint16_t>(std::bit_cast<uint32_t>(row[k]) >> 16);
+      for (int64_t k = 0; !narrow_ && k < depth_; ++k)
+        weight_.floats()[at + k * kLanes + lane] = row[k];
     }
   }
 }
 
 void Product::run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows,
                   ConstRows init, Rows out, Activation activation) const noexcept {
-  kernels.linear({.weight = weight_.floats(),
+  kernels.linear({.weight = narrow_ ? nullptr : weight_.floats(),
+                  .words = narrow_ ? words() : nullptr,
                   .segments = segments.data(),
                   .segment_count = static_cast<int64_t>(segments.size()),
                   .depth = depth_,

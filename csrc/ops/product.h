@@ -33,6 +33,7 @@ struct Matrix {
   int64_t used = 0;
 };
 
+// Weights that bfloat16 holds exactly are kept in it: half the bytes to read, the same bits.
 class Product {
  public:
   Product() = default;
@@ -44,9 +45,12 @@ class Product {
            Rows out, Activation activation) const noexcept;
 
  private:
+  uint16_t* words() const noexcept { return reinterpret_cast<uint16_t*>(weight_.bytes()); }
+
   Memory weight_;
   int64_t depth_ = 0;
   int64_t panels_ = 0;
+  bool narrow_ = false;
 };
 
 // act(b + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of a small

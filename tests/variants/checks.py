@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from s2s_engine import Engine, Model, _core
+from s2s_engine.results import Result
 
 Array: TypeAlias = NDArray[np.float32]
 Float64: TypeAlias = NDArray[np.float64]
 Weights: TypeAlias = dict[str, Array]
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
 # The keywords of decode() that give one source: x, features or inputs.
 Case: TypeAlias = Mapping[str, Any]
 # (case, ids fed from the start id on) to logits (steps, V) and, where there is attention, weights
@@ -45,7 +47,7 @@ def random_weights(seed: int, shapes: Mapping[str, tuple[int, ...]], scale: floa
 
 def cell_shapes(
     name: str, gates: int, inputs: int, hidden: int, *, biases: Sequence[str] = ("ih", "hh")
-) -> dict[str, tuple[int, ...]]:
+) -> Shapes:
     """GRU: 3 gates, LSTM: 4, RNN: 1."""
     return {
         f"{name}.weight_ih": (gates * hidden, inputs),
@@ -79,20 +81,21 @@ def check_decoder(
     **options: Any,
 ) -> None:
     """The core equals the reference: logits of forced targets, greedy and beam paths, attention;
-    all instruction sets give the same bits; both equal the oracle where there is one."""
+    all instruction sets, and a ragged batch, give the same bits; both equal the oracle where there
+    is one."""
     options = {"max_length": 8} | options
     reference = model.reference()
     maps = "alignment" in model.graphs["decoder"].outputs
     size = model.graphs["decoder"].inputs["token"].size
     start = -1 if model.start is None else model.start
     engines = [Engine.load(model, isa=isa) for isa in ISAS]
-    random = np.random.default_rng(5)
-    first = []
+    forced: list[int] = np.random.default_rng(5).integers(0, size, 6).tolist()
+    differing, alone = [], list[Result]()
+    width: dict[str, Any] = {"beam_size": beam_size, "num_hypotheses": beam_size}
     for case in cases:
         greedy = reference.decode(**case, return_attention=maps, **options)
-        width = {"beam_size": beam_size, "num_hypotheses": beam_size}
         beams = reference.decode(**case, **width, **options)
-        for target in (greedy.ids, random.integers(0, size, 6).tolist()):
+        for target in (greedy.ids, forced):
             given = {name: value for name, value in case.items() if name != "x"}
             steps = reference.trace(case.get("x"), target, **given).steps
             outputs = model.graphs["decoder"].outputs
@@ -102,24 +105,45 @@ def check_decoder(
                 other, _ = oracle(case, [start, *target])
                 assert difference(expected, other) <= EXACT
             found = [engine.forced_logits(case.get("x"), target, **given) for engine in engines]
-            first.append(expected[0])
-            assert difference(found[0], expected) <= CLOSE
+            apart = difference(found[0], expected)
+            assert apart <= CLOSE, f"{apart} on logits up to {np.abs(expected).max()}"
             assert all(np.array_equal(found[0], one) for one in found[1:])
+        differing.append(expected)  # of the target that is the same for all sources
         if oracle is not None:
             check_oracle_path(case, greedy, oracle, start, model.end)
         if maps:
             length = len(case["x"]) if "x" in case else None
             check_map(greedy, length, heads)
-        for engine in engines:
-            one = engine.decode(**case, return_attention=maps, **options)
-            assert one.ids == greedy.ids
-            if maps:
-                assert difference(one.attention, greedy.attention) <= CLOSE
-            several = engine.decode(**case, **width, **options)
-            assert [h.ids for h in several.hypotheses] == [h.ids for h in beams.hypotheses]
+        one = [engine.decode(**case, return_attention=maps, **options) for engine in engines]
+        several = [engine.decode(**case, **width, **options) for engine in engines]
+        assert_same_hypotheses(one[0], greedy)
+        assert_same_hypotheses(several[0], beams)
+        for results in (one, several):
+            assert all(bits(result) == bits(results[0]) for result in results[1:])
+        alone.append(several[0])
+    if all("x" in case for case in cases):
+        together = engines[-1].decode_batch([case["x"] for case in cases], **width, **options)
+        assert [bits(result) for result in together] == [bits(result) for result in alone]
     if "encoder" in model.graphs:
-        apart = max(np.abs(one - first[0]).max() for one in first)
+        apart = max(difference(one, differing[0]) for one in differing)
         assert apart > 100 * CLOSE, "the logits do not depend on the source"
+
+
+def assert_same_hypotheses(found: Result, expected: Result) -> None:
+    """The paths are identical; what belongs to them is close."""
+    assert [h.ids for h in found.hypotheses] == [h.ids for h in expected.hypotheses]
+    for one, other in zip(found.hypotheses, expected.hypotheses, strict=True):
+        assert difference(one.token_log_probs, other.token_log_probs) <= 2 * CLOSE
+        if other.attention is not None:
+            assert difference(one.attention, other.attention) <= CLOSE
+
+
+def bits(result: Result) -> list[tuple[Any, ...]]:
+    return [
+        (h.ids, h.log_prob, h.token_log_probs.tobytes(),
+         None if h.attention is None else h.attention.tobytes())
+        for h in result.hypotheses
+    ]  # fmt: skip
 
 
 def check_oracle_path(

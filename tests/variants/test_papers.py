@@ -16,6 +16,7 @@ from checks import (
     Case,
     E,
     H,
+    Shapes,
     Weights,
     cell_shapes,
     check_decoder,
@@ -41,8 +42,8 @@ def text() -> ModelBuilder:
     return ModelBuilder(source=SOURCE, target=TARGET)
 
 
-def stack(name: str, layers: int, first: int, hidden: int = H) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
+def stack(name: str, layers: int, first: int, hidden: int = H) -> Shapes:
+    shapes: Shapes = {}
     for k in range(layers):
         shapes |= cell_shapes(f"{name}.{k}", 4, first if k == 0 else hidden, hidden)
     return shapes
@@ -52,7 +53,7 @@ def stack(name: str, layers: int, first: int, hidden: int = H) -> dict[str, tupl
 @pytest.mark.variant("T6")
 @pytest.mark.parametrize("layers", [1, 4])
 def test_sutskever2014(layers: int) -> None:
-    shapes = {"output.weight": (TARGET, H), "output.bias": (TARGET,), **EMBEDDINGS}
+    shapes: Shapes = {"output.weight": (TARGET, H), "output.bias": (TARGET,), **EMBEDDINGS}
     shapes |= stack("encoder", layers, E) | stack("decoder", layers, E)
     w = random_weights(layers, shapes, scale=0.9)
     m = text()
@@ -133,7 +134,7 @@ def test_bahdanau2015(biases: bool) -> None:
     """The oracle has the paper's z, which keeps the new state: its rows have the other sign."""
     memory, score, pairs = 2 * H, 6, 4
     roles = ("ih",) if biases else ()
-    shapes = {
+    shapes: Shapes = {
         **EMBEDDINGS,
         **cell_shapes("forward", 3, E, H, biases=roles),
         **cell_shapes("backward", 3, E, H, biases=roles),
@@ -190,7 +191,7 @@ def test_bahdanau2015(biases: bool) -> None:
 
 
 def luong_shapes(score: str, reach: str, layers: int, feeding: bool) -> Any:
-    shapes = {**EMBEDDINGS, "combine.weight": (H, 2 * H), "output.weight": (TARGET, H)}
+    shapes: Shapes = {**EMBEDDINGS, "combine.weight": (H, 2 * H), "output.weight": (TARGET, H)}
     shapes |= stack("encoder", layers, E)
     shapes |= stack("decoder", layers, E + H if feeding else E)
     if score == "general":
@@ -286,8 +287,8 @@ def test_luong2015(score: Any, reach: Any, layers: int, feeding: bool) -> None:
 D, F = 8, 12
 
 
-def transformer_shapes(layers: int, biases: bool) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"encoder.embedding": (SOURCE, D)}
+def transformer_shapes(layers: int, biases: bool) -> Shapes:
+    shapes: Shapes = {"encoder.embedding": (SOURCE, D)}
     for k in range(layers):
         for name in ("query", "key", "value", "out"):
             shapes[f"encoder.{k}.attention.{name}.weight"] = (D, D)
@@ -388,7 +389,7 @@ def test_vaswani2017_classifier(layers: int, heads: int) -> None:
 @pytest.mark.parametrize("biases", [False, True])
 def test_vaswani2017_recurrent(heads: int, biases: bool) -> None:
     """Multi-head attention of a recurrent decoder's state on the encoder's output."""
-    shapes = transformer_shapes(2, biases) | cell_shapes("decoder.cell", 3, E, D)
+    shapes: Shapes = transformer_shapes(2, biases) | cell_shapes("decoder.cell", 3, E, D)
     shapes |= {"decoder.embedding": (TARGET, E), "initial.weight": (D, D)}
     for name in ("query", "key", "value", "out"):
         shapes[f"decoder.attention.{name}.weight"] = (D, D)

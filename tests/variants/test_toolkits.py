@@ -102,12 +102,16 @@ class Net:
         rows, hidden = found["weight_hh"].shape
         kind = {4: self.torch.nn.LSTMCell, 3: self.torch.nn.GRUCell}[rows // hidden]
         module = kind(found["weight_ih"].shape[1], hidden).double()
-        module.load_state_dict({role: t.reshape(module.state_dict()[role].shape) for role, t in found.items()})
+        module.load_state_dict(
+            {role: t.reshape(module.state_dict()[role].shape) for role, t in found.items()}
+        )
         return module
 
     def linear(self, name: str, *x: Any) -> Any:
         joined = self.torch.cat(x, -1)
-        return self.torch.nn.functional.linear(joined, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
+        return self.torch.nn.functional.linear(
+            joined, self.w[f"{name}.weight"], self.w.get(f"{name}.bias")
+        )
 
     def attend(self, scores: Any, memory: Any) -> tuple[Any, Any]:
         weights = self.torch.softmax(scores, 0)
@@ -146,6 +150,16 @@ def cells_step(net: Net, modules: Sequence[Any], x: Any, state: Any) -> tuple[An
     return x, after
 
 
+def texts() -> list[Case]:
+    """By name: a source rule adds positions that the attention sees."""
+    return [{"inputs": {"tokens": case["x"]}} for case in sources()]
+
+
+def tokens(case: Case) -> list[int]:
+    ids: list[int] = case["inputs"]["tokens"]
+    return ids
+
+
 # --- g2p_en, thai2rom ---
 
 
@@ -163,7 +177,7 @@ def test_g2p_en(torch: Any) -> None:
 
     def encode(case: Case) -> tuple[Step, Any]:
         h = net.zeros(H)
-        for token in [*case["x"], 2]:
+        for token in [*tokens(case), 2]:
             h = net.cell("enc")(net["enc_emb"][token], h)
         return step, h
 
@@ -171,7 +185,7 @@ def test_g2p_en(torch: Any) -> None:
         h = net.cell("dec")(net["dec_emb"][token], h)
         return net["fc_w"] @ h + net["fc_b"], None, h
 
-    check_decoder(g2p_en(w), sources(), driven(encode))
+    check_decoder(g2p_en(w), texts(), driven(encode))
 
 
 @parity
@@ -191,7 +205,7 @@ def test_thai2rom(torch: Any) -> None:
     net = Net(torch, w)
 
     def encode(case: Case) -> tuple[Step, Any]:
-        x = net["encoder.character_embedding.weight"][case["x"]]
+        x = net["encoder.character_embedding.weight"][tokens(case)]
         memory, (h, _) = net.layers("encoder.rnn")(x)
 
         def step(token: int, hidden: Any) -> tuple[Any, Any, Any]:
@@ -204,7 +218,7 @@ def test_thai2rom(torch: Any) -> None:
 
         return step, torch.cat([h[0], h[1]])
 
-    check_decoder(thai2rom(w), sources(), driven(encode))
+    check_decoder(thai2rom(w), texts(), driven(encode))
 
 
 # --- stanza ---
@@ -228,9 +242,9 @@ def stanza_weights(*, tags: bool, copy: bool, edit: bool) -> Any:
 def stanza_cases(*, tags: bool) -> list[Case]:
     # 7 stands twice: its copied probability is a sum.
     words = [[7, 4, 7, 9, 7], [5], [10, 6, 8, 4, 4, 9, 5]]
-    if not tags:
-        return [{"x": word} for word in words]
-    return [{"inputs": {"tokens": word, "pos": n}} for n, word in enumerate(words)]
+    return [
+        {"inputs": {"tokens": word} | ({"pos": n} if tags else {})} for n, word in enumerate(words)
+    ]
 
 
 @parity
@@ -242,8 +256,7 @@ def test_stanza(torch: Any, tags: bool, copy: bool) -> None:
     net = Net(torch, w)
 
     def encoded(case: Case) -> tuple[Any, Any, Any, list[int]]:
-        word = case["inputs"]["tokens"] if tags else case["x"]
-        ids = [2, *word, 3]
+        ids = [2, *tokens(case), 3]
         x = net["embedding.weight"][ids]
         if tags:
             x = torch.cat([net["pos_embedding.weight"][case["inputs"]["pos"]][None], x])
@@ -285,8 +298,10 @@ def test_the_copy_mixture_sums_to_one_and_survives_extreme_gates() -> None:
         w["copy_gate.bias"] += np.float32(bias)
         model = stanza(w)
         inputs = {"tokens": [4, 7, 7], "pos": 1}
-        expected = [v[model.graphs["decoder"].outputs["log_probabilities"]]
-                    for v in model.reference().trace(None, [4, 7], inputs=inputs).steps]
+        expected = [
+            v[model.graphs["decoder"].outputs["log_probabilities"]]
+            for v in model.reference().trace(None, [4, 7], inputs=inputs).steps
+        ]
         found = Engine.load(model).forced_logits(None, [4, 7], inputs=inputs)
         assert np.abs(found - expected).max() <= 1e-5 * max(1.0, abs(bias))
         assert np.abs(np.exp(np.array(expected)).sum(axis=1) - 1).max() < 1e-12
@@ -361,7 +376,7 @@ def test_opennmt_py(
         return out if score == "mlp" else torch.tanh(out), weights
 
     def encode(case: Case) -> tuple[Step, Any]:
-        memory, final = net.layers("encoder.rnn")(net[f"encoder.{table}"][case["x"]])
+        memory, final = net.layers("encoder.rnn")(net[f"encoder.{table}"][tokens(case)])
         first = first_states(final)
 
         def fed(token: int, state: Any) -> tuple[Any, Any, Any]:
@@ -385,7 +400,7 @@ def test_opennmt_py(
         ]
         return fed, (by_layer, net.zeros(H))
 
-    check_decoder(opennmt_py(w), sources(), driven(encode))
+    check_decoder(opennmt_py(w), texts(), driven(encode))
 
 
 # --- Joey NMT ---
@@ -426,7 +441,7 @@ def test_joeynmt(
     factors = [size**0.5 if scale else 1.0 for size in (E, F)]
 
     def encode(case: Case) -> tuple[Step, Any]:
-        x = net["src_embed.lut.weight"][[*case["x"], 3]] * float(np.float32(factors[0]))
+        x = net["src_embed.lut.weight"][[*tokens(case), 3]] * float(np.float32(factors[0]))
         memory, final = net.layers("encoder.rnn")(x)
         h_n = final[0] if gates == 4 else final
         top = torch.cat([h_n[-2], h_n[-1]])
@@ -457,7 +472,7 @@ def test_joeynmt(
         return step, ((start, start) if gates == 4 else start, net.zeros(H))
 
     model = joeynmt(w, hidden=hidden, scale=scale)
-    check_decoder(model, sources(), driven(encode))
+    check_decoder(model, texts(), driven(encode))
 
 
 # --- fairseq ---
@@ -490,7 +505,7 @@ def test_fairseq(torch: Any, projected: bool) -> None:
 
     def encode(case: Case) -> tuple[Step, Any]:
         memory, (h, c) = net.layers("encoder.lstm")(
-            net["encoder.embed_tokens.weight"][[*case["x"], 2]]
+            net["encoder.embed_tokens.weight"][[*tokens(case), 2]]
         )
         h, c = net.per_layer(h, directions), net.per_layer(c, directions)
         if projected:
@@ -517,7 +532,7 @@ def test_fairseq(torch: Any, projected: bool) -> None:
 
     model = fairseq(w)
     assert model.start == 2 and model.end == (2,)
-    check_decoder(model, sources(), driven(encode))
+    check_decoder(model, texts(), driven(encode))
 
 
 # --- AllenNLP ---
@@ -626,7 +641,9 @@ def test_an_opennmt_checkpoint_gives_its_recorded_outputs(shared: Path) -> None:
         found = engine.decode(record["src"].split())
         assert " ".join(found.tokens) == record["greedy"]
         assert abs(found.score - record["greedy_score"]) <= 1e-3
-        assert " ".join(engine.decode(record["src"].split(), beam_size=10).tokens) == record["beam10"]
+        assert (
+            " ".join(engine.decode(record["src"].split(), beam_size=10).tokens) == record["beam10"]
+        )
 
 
 @pytest.mark.variant("allennlp")
