@@ -386,9 +386,7 @@ class Engine:
         arguments = (origin, digest, self._threads, self._isa, self._inputs.max_input_length)
         return _reload, arguments
 
-    def _chosen(
-        self, options: DecodeOptions | None, keywords: Mapping[str, Any]
-    ) -> DecodeOptions:
+    def _chosen(self, options: DecodeOptions | None, keywords: Mapping[str, Any]) -> DecodeOptions:
         if options is None and not keywords:
             return self._options
         return DecodeOptions.of(self._model.generation, options, keywords)
@@ -436,9 +434,7 @@ class Engine:
     def _source_tokens(self, read: _Read) -> list[str]:
         return [] if read.ids is None else self._inputs.source_tokens(read.ids)
 
-    def _labelled(
-        self, session: _core.Session, read: _Read, chosen: DecodeOptions
-    ) -> Result:
+    def _labelled(self, session: _core.Session, read: _Read, chosen: DecodeOptions) -> Result:
         """The best label of each position, or of the sentence: a model without a decoder."""
         changed = [name for name in DEFAULTS if getattr(chosen, name) != DEFAULTS[name]]
         if changed:

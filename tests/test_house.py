@@ -3,7 +3,6 @@ objects contain, what an import loads. Knows text and symbols; never results."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
