@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,9 @@ EXTRAS = {
     "torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "h5py": "keras", "keras": "keras"
 }  # fmt: skip
 SKIPPED: dict[str, int] = {}
+# The rows of docs/variants.md that a test of this run carries, and those of which one passed.
+ROWS: set[str] = set()
+PASSED: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,3 +80,24 @@ def isa(request: pytest.FixtureRequest) -> str:
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing may depend on the folder that the tests are started in."""
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ROWS.update(marker.args[0] for item in items for marker in item.iter_markers("variant"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call" and report.passed:
+        PASSED.update(marker.args[0] for marker in item.iter_markers("variant"))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where nothing may be skipped, a row of the variants that no test executed is a failure."""
+    if session.config.getoption("--require-parity") and ROWS - PASSED:
+        print(f"\nno test executed these rows of docs/variants.md: {sorted(ROWS - PASSED)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
