@@ -383,7 +383,7 @@ def _start(model: Model) -> int:
 
 
 def weight_bytes(model: Model, positions: int, steps: int) -> int:
-    """Bytes of float32 weights that one greedy decode streams through the products: recurrent
+    """Bytes of weights, as the engine keeps them, that one greedy decode streams through the products: recurrent
     weights once per position (none where the first state is zero) or step, input weights of a
     layer once per sentence, everything of the decoder once per step. Embeddings that the engine
     folds into tables, biases and attention over the source are not counted."""
@@ -394,10 +394,16 @@ def weight_bytes(model: Model, positions: int, steps: int) -> int:
     )
 
 
+def _kept_bytes(array: NDArray[np.float32]) -> int:
+    """Two bytes a weight where bfloat16 holds all of them exactly, else four."""
+    narrow = not (array.view(np.uint32) & np.uint32(0xFFFF)).any()
+    return array.nbytes // 2 if narrow else array.nbytes
+
+
 def _node_bytes(
     model: Model, graph: Graph, node: Node, role: str, positions: int, steps: int
 ) -> int:
-    size = {name: model.tensors[tensor].nbytes for name, tensor in node.weights.items()}
+    size = {name: _kept_bytes(model.tensors[tensor]) for name, tensor in node.weights.items()}
     if node.op == "embedding" or not size:
         return 0
     times = steps if role == "decoder" else 1
@@ -415,5 +421,7 @@ def _folded(model: Model, graph: Graph, node: Node) -> int:
     if maker is None or matrix is None:
         return 0
     vocabulary, columns = model.tensors[maker.weights["weight"]].shape
-    rows = model.tensors[matrix].shape[0]
-    return 4 * rows * columns if vocabulary * rows <= FOLD_LIMIT else 0
+    weight = model.tensors[matrix]
+    rows = weight.shape[0]
+    folded = _kept_bytes(weight) // weight.size * rows * columns
+    return folded if vocabulary * rows <= FOLD_LIMIT else 0
