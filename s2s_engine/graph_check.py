@@ -3,6 +3,7 @@ rules of operations; never weights' values, documents or execution."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,8 +14,10 @@ from .operations import OPERATIONS, PLACES, Call, Place, ShapeError, ValueType, 
 # References begin with them: a node of this name could give a value that is another one already.
 RESERVED = ("state", "encoder", "outer")
 # All values of a graph together, per row, those of its scans' bodies among them; a sequence of
-# aS+b positions counts a+b times. Bounds the memory that a small file can ask for.
-MAX_FEATURES = 1 << 25
+# aS+b positions counts a+b times. Bounds the memory that a file can ask for by what it brings: at
+# most so many features, or so many for each weight.
+MAX_FEATURES = 1 << 23
+FEATURES_PER_WEIGHT = 16
 # An output of a decoder that the search reads, and no other than one of them.
 SCORES = ("logits", "log_probabilities")
 
@@ -69,9 +72,12 @@ def check(graph: Graph, role: Place, shapes: Shapes, encoder: Mapping[str, Value
     for name, reference in graph.outputs.items():
         scope.known(reference, f"{where}, output {name!r}")
     _check_outputs(graph, role, scope.types)
-    if scope.total() > MAX_FEATURES:
+    weights = sum(math.prod(shape) for shape in shapes.values())
+    most = max(MAX_FEATURES, FEATURES_PER_WEIGHT * weights)
+    if scope.total() > most:
         raise ModelFormatError(
-            f"{where} has {scope.total()} features in all its values, at most {MAX_FEATURES}"
+            f"{where} has {scope.total()} features in all its values, at most {most} for a model "
+            f"of {weights} weights"
         )
     return scope.types
 

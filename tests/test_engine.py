@@ -607,3 +607,14 @@ def registers_used(code: bytes) -> set[str]:
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
     return set(re.findall(r"%([xyz]mm)\d", listing))
+
+
+def test_a_call_that_needs_too_much_memory_is_refused_before_it_is_allocated() -> None:
+    with Engine.load(models.lstm_luong(), max_input_length=2_000_000) as engine:
+        before = engine.decode([4, 5], max_length=3)
+        with pytest.raises(InputError, match=r"needs \d+ MiB of workspace, more than 8192 MiB"):
+            engine.decode([4] * 1_900_000, beam_size=1024, max_length=3)
+        after = engine.decode([4, 5], max_length=3)
+        assert after.hypotheses[0].token_log_probs.tobytes() == (
+            before.hypotheses[0].token_log_probs.tobytes()
+        )

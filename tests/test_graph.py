@@ -470,7 +470,7 @@ def test_nodes_of_bodies_count_towards_the_nodes_of_a_graph() -> None:
 def test_features_of_a_body_and_of_long_sequences_count() -> None:
     wide = [written("constant", size=2**23, name=f"n{k}") for k in range(4)]
     body = BODY | {"nodes": [*BODY["nodes"], *wide]}
-    rule = "features in all its values, at most 33554432"
+    rule = "features in all its values, at most 8388608 for a model"
     with pytest.raises(ModelFormatError, match=rule):
         small_checked(written("scan", x=["s"], body=body))
     document = small(written("join", x=["long", *["wide"] * 31]))

@@ -150,7 +150,7 @@ void Session::begin(std::span<const Source> sources, int32_t beam) {
   frame_sentences(sources);
   Counts counts;
   for (int32_t item = 0; item < sentences_.items; ++item) {
-    const int64_t length = source_length(item);
+    const double length = source_length(item);
     counts.items += 1;
     counts.positions += length;
     counts.squares += length * length;

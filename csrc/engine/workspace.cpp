@@ -1,27 +1,33 @@
 #include "engine/workspace.h"
 
 #include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "core/errors.h"
 
 namespace s2s {
 namespace {
 
 // The sum over items of (a S + b) (c S + d); (a, b) = (0, 1) where there is no such position.
-int64_t units(const Plan& plan, const Slot& slot, const Shape& shape) {
+double units(const Plan& plan, const Slot& slot, const Shape& shape) {
   const auto length = [&](Along along) {
     return along == kItems ? Length{0, 1} : plan.lengths[static_cast<std::size_t>(along)];
   };
   const Counts& counts = slot.level == Level::sentence ? shape.sentences : shape.rows;
   const Length first = length(slot.along), second = length(slot.across);
-  return first.a * second.a * counts.squares +
-         (first.a * second.b + first.b * second.a) * counts.positions +
-         first.b * second.b * counts.items;
+  const auto product = [](int64_t x, int64_t y) { return static_cast<double>(x * y); };
+  return product(first.a, second.a) * counts.squares +
+         (product(first.a, second.b) + product(first.b, second.a)) * counts.positions +
+         product(first.b, second.b) * counts.items;
 }
 
 // Every slot begins on a cache line. Kernels read and write whole padded rows and no further, ids
 // are packed.
-int64_t floats_of(const Plan& plan, const Slot& slot, const Shape& shape) {
-  constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(float));
-  return (units(plan, slot, shape) * slot.width + kLine - 1) / kLine * kLine;
+double floats_of(const Plan& plan, const Slot& slot, const Shape& shape) {
+  constexpr double kLine = kAlignment / sizeof(float);
+  const double floats = units(plan, slot, shape) * static_cast<double>(slot.width);
+  return std::ceil(floats / kLine) * kLine;
 }
 
 bool covers(const Counts& a, const Counts& b) {
@@ -41,18 +47,32 @@ Workspace::Workspace(const Plan& plan) : plan_(plan), addresses_(plan.slots.size
       addresses_[n] = const_cast<float*>(plan.slots[n].fixed);  // read only, by construction
 }
 
-void Workspace::reserve(const Shape& shape) {
-  if (covers(shape_.sentences, shape.sentences) && covers(shape_.rows, shape.rows)) return;
-  shape_ = {larger(shape.sentences, shape_.sentences), larger(shape.rows, shape_.rows)};
-  int64_t total = kLanes;  // a slice of the last row may be read a vector further than it goes
+double Workspace::floats_for(const Shape& shape) const noexcept {
+  double total = kLanes;  // a slice of the last row may be read a vector further than it goes
   for (const Slot& slot : plan_.slots)
-    if (slot.level != Level::fixed) total += floats_of(plan_, slot, shape_);
+    if (slot.level != Level::fixed) total += floats_of(plan_, slot, shape);
+  return total;
+}
+
+void Workspace::reserve(const Shape& shape) {
+  constexpr double kMaxFloats = static_cast<double>(kMaxBytes) / sizeof(float);
+  if (covers(shape_.sentences, shape.sentences) && covers(shape_.rows, shape.rows)) return;
+  Shape both = {larger(shape.sentences, shape_.sentences), larger(shape.rows, shape_.rows)};
+  if (floats_for(both) > kMaxFloats) both = shape;
+  const double total = floats_for(both);
+  if (total > kMaxFloats)
+    throw Error(ErrorKind::input,
+                "this call needs " +
+                    std::to_string(std::llround(total * sizeof(float) / (1 << 20))) +
+                    " MiB of workspace, more than " + std::to_string(kMaxBytes >> 20) +
+                    " MiB: lower beam_size or batch_size, or shorten the source");
   memory_.reserve(static_cast<std::size_t>(total) * sizeof(float));
+  shape_ = both;
   float* next = memory_.floats();
   for (std::size_t n = 0; n < plan_.slots.size(); ++n) {
     if (plan_.slots[n].level == Level::fixed) continue;
     addresses_[n] = next;
-    next += floats_of(plan_, plan_.slots[n], shape_);
+    next += static_cast<int64_t>(floats_of(plan_, plan_.slots[n], shape_));
   }
 }
 

@@ -9,11 +9,12 @@
 
 namespace s2s {
 
-// Sums over sentences (and over rows): of 1, of the source length, of its square.
+// Sums over sentences (and over rows): of 1, of the source length, of its square. In double, which
+// cannot overflow and is exact for everything that is small enough to be allocated.
 struct Counts {
-  int64_t items = 0;
-  int64_t positions = 0;
-  int64_t squares = 0;
+  double items = 0;
+  double positions = 0;
+  double squares = 0;
 };
 
 struct Shape {
@@ -25,8 +26,10 @@ class Workspace {
  public:
   explicit Workspace(const Plan& plan);
 
-  // Room for `shape`; what the slots held is lost where it must grow.
+  // Room for `shape`; what the slots held is lost where it must grow. Throws Error(input) before
+  // it allocates more than kMaxBytes.
   void reserve(const Shape& shape);
+  static constexpr int64_t kMaxBytes = int64_t{8} << 30;
   float* const* slots() const noexcept { return addresses_.data(); }
   float* floats(SlotId slot) const noexcept { return addresses_[static_cast<std::size_t>(slot)]; }
   int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(floats(slot)); }
@@ -35,6 +38,8 @@ class Workspace {
   int64_t bytes() const noexcept { return static_cast<int64_t>(memory_.size()); }
 
  private:
+  double floats_for(const Shape& shape) const noexcept;
+
   const Plan& plan_;
   Shape shape_;
   Memory memory_;

@@ -11,7 +11,9 @@ namespace s2s {
 namespace {
 
 constexpr int64_t kMaxSize = int64_t{1} << 24;
-constexpr int64_t kMaxWidth = int64_t{1} << 27;
+// Floats that a plan may take per row: so many, or so many for each weight of the model.
+constexpr int64_t kMaxWidth = int64_t{1} << 25;
+constexpr int64_t kWidthPerWeight = 64;
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::model_format, what); }
 
@@ -23,9 +25,17 @@ class Planner {
     if (model_.encoder) encoder(*model_.encoder);
     if (model_.decoder) decoder(*model_.decoder);
     drop_unread();
-    int64_t width = 0;
+    int64_t width = 0, weights = 0;
     for (const Slot& slot : layout_.slots) width += slot.width;
-    if (width > kMaxWidth) refuse("the graphs' values take more than 2^27 floats per row");
+    for (const auto& [name, tensor] : model_.tensors) {
+      int64_t count = 1;
+      for (const int64_t size : tensor.shape) count *= size;
+      weights += count;
+    }
+    const int64_t most = std::max(kMaxWidth, kWidthPerWeight * weights);
+    if (width > most)
+      refuse("the graphs' values take " + std::to_string(width) + " floats per row, at most " +
+             std::to_string(most) + " for a model of " + std::to_string(weights) + " weights");
     plan_.slots = std::move(layout_.slots);
     plan_.lengths = std::move(layout_.lengths);
     plan_.row_maps = layout_.row_maps;
