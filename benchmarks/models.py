@@ -384,9 +384,9 @@ def _start(model: Model) -> int:
 
 def weight_bytes(model: Model, positions: int, steps: int) -> int:
     """Bytes of weights, as the engine keeps them, that one greedy decode streams through the
-    products: recurrent weights once per position (none where the first state is zero) or step, input weights of a
-    layer once per sentence, everything of the decoder once per step. Embeddings that the engine
-    folds into tables, biases and attention over the source are not counted."""
+    products: recurrent weights once per position (none where the first state is zero) or step,
+    input weights of a layer once per sentence, everything of the decoder once per step. Embeddings
+    that the engine folds into tables, biases and attention over the source are not counted."""
     return sum(
         _node_bytes(model, graph, node, role, positions, steps)
         for role, graph in model.graphs.items()
