@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from .format import file_bytes, from_bytes_with_digest, read, read_header
 from .lines import LineError, LineForm, decode_lines
 from .model import Model
 from .options import DecodeOptions
+from .plot import FORMATS, save
+from .plot import attention as plotted
 from .results import Hypothesis
 from .terminal import LEGEND, attention_map
 from .verify import verify as verified
@@ -147,6 +150,21 @@ def inspect(
 
 
 @app.command()
+def plot(
+    model: ModelArgument,
+    tokens: Annotated[list[str], typer.Argument(metavar="TOKENS", help="One source.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="A .pdf, .png or .svg file.")],
+    beam_size: Annotated[int | None, typer.Option(min=1, help="1 is greedy.")] = None,
+    head: Annotated[int | None, typer.Option(min=0, help="Where there are several.")] = None,
+) -> Action:
+    """Decodes one source and draws what it looked at into a file."""
+    if Path(output).suffix.lower() not in FORMATS:
+        raise typer.BadParameter(f"-o is {output!r}, must end in {', '.join(FORMATS)}")
+    options = {} if beam_size is None else {"beam_size": beam_size}
+    return partial(_plot, model, tokens, output, options, head)
+
+
+@app.command()
 def verify(
     model: ModelArgument,
     seed: Annotated[int, typer.Option(min=0, help="Of the random inputs.")] = 0,
@@ -241,6 +259,30 @@ def _inspect(path: str, as_json: bool) -> int:
     return OK
 
 
+def _plot(
+    path: str, tokens: list[str], output: str, options: dict[str, Any], head: int | None
+) -> int:
+    model = read(path)
+    decoder = model.graphs.get("decoder")
+    if decoder is None or "alignment" not in decoder.outputs:
+        raise InputError(f"{path}: nothing to plot, this model gives no alignment")
+    source = _source(tokens, LineForm.of(model))
+    try:
+        options = {**options, "return_attention": True}
+        chosen = DecodeOptions.of(model.generation, None, options)
+    except InputError as error:
+        return _failed(str(error), USAGE)
+    with Engine.load(model) as engine:
+        result = engine.decode(source, options=chosen)
+    try:
+        with _notes():
+            map_ = plotted(result, head=head, target=_rows(result.hypotheses[0], model))
+    except (InputError, ImportError) as error:  # a head that is not there, no matplotlib
+        return _failed(str(error), USAGE)
+    save(map_, output)
+    return OK
+
+
 def _verify(path: str, seed: int) -> int:
     try:
         model, digest = from_bytes_with_digest(file_bytes(path))
@@ -271,6 +313,13 @@ def _max_length(text: str) -> int | tuple[int, int] | str:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def _source(tokens: list[str], form: LineForm) -> list[str] | list[int]:
+    """The tokens of arguments; one argument is a word where tokens are characters."""
+    if form.identifiers:
+        return form.read(" ".join(tokens).encode("utf-8", "surrogateescape"))
+    return list(tokens[0]) if form.characters and len(tokens) == 1 else tokens
+
+
 def _check_letters(words: Sequence[str], model: Model) -> None:
     known = model.vocabularies.get("tokens")
     if known is None or "decoder" not in model.graphs:
@@ -297,6 +346,18 @@ def _rows(hypothesis: Hypothesis, model: Model) -> list[str]:
 
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """What the package logs, on stderr."""
+    handler, logger = logging.StreamHandler(sys.stderr), logging.getLogger("s2s_engine")
+    handler.setFormatter(logging.Formatter("s2s-engine: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

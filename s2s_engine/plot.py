@@ -7,8 +7,10 @@ import logging
 import math
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 INSTALL = 'plotting needs matplotlib: pip install "s2s_engine[plot]"'
 END = "</s>"
+FORMATS = (".pdf", ".png", ".svg")
 MAX_LABEL = 24
 # Lengths are inches, sizes of type points. A cell is as large as a map of WIDTH lets it be.
 WIDTH, CELL, MIN_CELL, MAX_SIDE = 6.5, 0.3, 0.14, 24.0
-TYPE, MIN_NAME_TYPE, MARGIN = 10.0, 7.0, 0.05
+TYPE, MIN_NAME_TYPE, MARGIN, DPI = 10.0, 7.0, 0.1, 300
 BAR, BAR_LENGTH = 0.12, 1.5
 # Families are tried in this order, by how their names begin, then by name.
 PREFERRED = (
@@ -77,7 +80,9 @@ def attention(
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
         raise ImportError(INSTALL) from error
     found = _map(result, hypothesis, head, source, target)
     labels = [*(found.source or ()), *(found.target or ()), title or ""]
@@ -90,7 +95,7 @@ def attention(
     rows, columns = found.weights.shape
     most = max(rows, columns)
     cell = min(max(MIN_CELL, min(CELL, WIDTH / most)), MAX_SIDE / most)
-    figure = Figure(figsize=(columns * cell, rows * cell))
+    figure = Figure(figsize=(columns * cell, rows * cell), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     _draw(ax, found, cell, families, title)
@@ -102,6 +107,17 @@ def attention(
     figure.set_size_inches(width, height)
     ax.set_position((left / width, below / height, columns * cell / width, rows * cell / height))
     return ax
+
+
+def save(ax: Axes, path: str | Path) -> None:
+    """Writes the figure of a map as the path's suffix says, one of FORMATS, and says nothing of
+    characters without a font, which `attention` did. Raises OSError."""
+    from matplotlib import rc_context
+
+    # Publishers refuse the fonts of type 3 that matplotlib embeds by default.
+    with warnings.catch_warnings(), rc_context({"pdf.fonttype": 42}):
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        ax.figure.canvas.figure.savefig(path, format=Path(path).suffix[1:].lower())
 
 
 # --- what is drawn ---
@@ -183,11 +199,12 @@ def _draw(ax: Axes, found: _Map, cell: float, families: list[str], title: str | 
         interpolation="nearest",
     )
     # Tokens are no formulas, whatever they are made of.
-    plain = {"fontfamily": families, "fontsize": size, "parse_math": False, "usetex": False}
-    positions, labels = _ticks(found.source, columns, cell)
-    ax.set_xticks(positions, labels, **plain, **_turned(labels, size, cell))
-    positions, labels = _ticks(found.target, rows, cell)
-    ax.set_yticks(positions, labels, **plain, rotation=0)
+    plain: dict[str, Any] = {"fontfamily": families, "parse_math": False, "usetex": False}
+    positions, labels, size_x = _ticks(found.source, columns, size, cell)
+    turned = _turned(labels, size, cell) if found.source is not None else {"rotation": 0}
+    ax.set_xticks(positions, labels, fontsize=size_x, **plain, **turned)
+    positions, labels, size_y = _ticks(found.target, rows, size, cell)
+    ax.set_yticks(positions, labels, fontsize=size_y, **plain, rotation=0)
     ax.tick_params(
         length=0, top=True, bottom=False, labeltop=True, labelbottom=False, pad=0.3 * size
     )
@@ -204,7 +221,7 @@ def _draw(ax: Axes, found: _Map, cell: float, families: list[str], title: str | 
     ax.grid(True, which="minor", color="0.85", linestyle="-", linewidth=min(0.5, 2 * cell))
     ax.set_axisbelow(False)
     for spine in ax.spines.values():
-        spine.set(linewidth=0.6, color="0.3")
+        spine.set(linewidth=0.6, color="0.3", zorder=3)
     _bar(ax, image, found.weights, cell, names)
 
 
@@ -229,29 +246,34 @@ def _bar(ax: Axes, image: Any, weights: NDArray[Any], cell: float, names: float)
     )
     bar.set_label("attention weight", fontsize=names)
     bar.ax.tick_params(labelsize=0.85 * names, length=2, width=0.6)
-    bar.outline.set(linewidth=0.6, edgecolor="0.3")  # type: ignore[operator]
+    bar.outline.set(linewidth=0.6, edgecolor="0.3")
 
 
 def _cell_of(ax: Axes, shape: tuple[int, ...]) -> float:
     """How large cells become in axes that are there."""
-    box = ax.get_window_extent()  # type: ignore[no-untyped-call]
+    box = ax.get_window_extent()
     return float(min(box.height / shape[0], box.width / shape[1]) / ax.figure.dpi)
 
 
-def _ticks(labels: Sequence[str] | None, count: int, cell: float) -> tuple[list[int], list[str]]:
+def _ticks(
+    labels: Sequence[str] | None, count: int, size: float, cell: float
+) -> tuple[list[int], list[str], float]:
+    """Where ticks are, their labels and the size of type: every token, or positions in steps."""
     if labels is not None:
-        return list(range(count)), [_shown(label) for label in labels]
-    least = 0.25 / cell * math.log10(max(count, 10))  # numbers stand apart
+        return list(range(count)), [_shown(label) for label in labels], size
+    size = max(size, MIN_NAME_TYPE)
+    least = (0.65 * len(str(count)) + 0.4) * size / (72 * cell)
     steps = (base * 10**power for power in range(9) for base in (1, 2, 5))
     chosen = list(range(0, count, next(step for step in steps if step >= least)))
-    return chosen, list(map(str, chosen))
+    return chosen, list(map(str, chosen)), size
 
 
 def _turned(labels: Sequence[str], size: float, cell: float) -> dict[str, Any]:
-    """The rotation of labels above columns: none where all fit, half a right angle where lines of
-    type so turned do not touch."""
-    pitch = 72 * cell
-    if all(0.65 * size * _letters(label) <= pitch for label in labels):
+    """The rotation of labels above columns: none where neighbours stay apart, half a right angle
+    where lines of type so turned do not touch."""
+    pitch, widths = 72 * cell, [0.65 * size * _letters(label) for label in labels]
+    gap = 0.4 * size
+    if all((left + right) / 2 + gap <= pitch for left, right in pairwise(widths)):
         return {"rotation": 0}
     if 1.25 * size * math.sqrt(2) <= pitch:
         return {"rotation": 45, "rotation_mode": "anchor", "ha": "left", "va": "baseline"}
@@ -301,15 +323,19 @@ def _selects(character: str) -> bool:
     return "\ufe00" <= character <= "\ufe0f"
 
 
-def _installed() -> Iterator[str]:
+def _installed() -> list[str]:
+    """The usable families: those of ordinary weight first, then those preferred."""
     from matplotlib.font_manager import fontManager
 
-    def rank(family: str) -> tuple[int, str]:
-        ranks = (k for k, name in enumerate(PREFERRED) if family.startswith(name))
-        return next(ranks, len(PREFERRED)), family
+    fonts = fontManager.ttflist
+    regular = {f.name for f in fonts if f.weight in (400, "normal") and f.style == "normal"}
 
-    names = {entry.name for entry in fontManager.ttflist}
-    yield from sorted((name for name in names if not name.startswith(UNUSABLE)), key=rank)
+    def rank(family: str) -> tuple[bool, int, str]:
+        ranks = (k for k, name in enumerate(PREFERRED) if family.startswith(name))
+        return family not in regular, next(ranks, len(PREFERRED)), family
+
+    names = {font.name for font in fonts}
+    return sorted((name for name in names if not name.startswith(UNUSABLE)), key=rank)
 
 
 def _had(family: str, characters: Iterable[str]) -> set[str]:

@@ -21,7 +21,8 @@ os.environ["PYTHONPATH"] = str(Path(s2s_engine.__file__).parents[1])
 ISAS = tuple(_core.available_isas())
 # Importable module -> the extra of this package that installs it.
 EXTRAS = {
-    "torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "h5py": "keras", "keras": "keras"
+    "torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "h5py": "keras", "keras": "keras",
+    "matplotlib": "plot",
 }  # fmt: skip
 SKIPPED: dict[str, int] = {}
 # The rows of docs/variants.md that a test of this run carries, and those of which one passed.

@@ -328,7 +328,9 @@ def test_a_damaged_file(name: str, command: Command, luong: Path) -> None:
         ((), "Missing command."),
         (("convert",), "No such command 'convert'."),
         (("bench",), "No such command 'bench'."),
-        (("plot",), "No such command 'plot'."),
+        (("plot", "m"), "Missing argument 'TOKENS'."),
+        (("plot", "m", "a"), "Missing option '--output'"),
+        (("plot", "m", "a", "-o", "x.gif"), "-o is 'x.gif', must end in .pdf, .png, .svg"),
         (("decode",), "Missing argument 'MODEL'."),
         (("decode", "m", "--nope"), "No such option: --nope"),
         (("decode", "m", "--attention"), "--attention is for --json: a line has no place"),
@@ -363,7 +365,8 @@ def test_version(command: Command) -> None:
 def test_help_lists_the_commands(command: Command) -> None:
     ran = command("--help")
     assert ran.code == 0 and ran.err == ""
-    assert all(f"\n  {name} " in ran.out for name in ("decode", "demo", "inspect", "verify"))
+    names = ("decode", "demo", "inspect", "plot", "verify")
+    assert all(f"\n  {name} " in ran.out for name in names)
 
 
 # --- the process ---
