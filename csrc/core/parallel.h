@@ -1,6 +1,7 @@
 // The one place of OpenMP: work items over a team of threads, and what a fork does to the team.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #if defined(_OPENMP)
@@ -15,13 +16,13 @@ namespace s2s {
 #if defined(_OPENMP)
 // True in the child of a fork whose parent had a team: its threads did not come along, and
 // entering OpenMP again would wait for them for ever.
-inline bool team_is_dead = false;
-inline bool team_was_used = false;
+inline std::atomic<bool> team_is_dead = false;
+inline std::atomic<bool> team_was_used = false;
 
 inline void watch_forks() {
 #if !defined(_WIN32)
   static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { team_is_dead = team_was_used; });
+      pthread_atfork(nullptr, nullptr, [] { team_is_dead = team_was_used.load(); });
   static_cast<void>(registered);
 #endif
 }
