@@ -44,10 +44,7 @@ Session::Session(std::shared_ptr<const Model> model, const std::string& isa)
       plan_(model_->plan()),
       kernels_(kernels_for(isa)),
       workspace_(plan_),
-      sentence_maps_(plan_.lengths.size()),
-      row_maps_(plan_.lengths.size()),
-      sentence_positions_(plan_.lengths.size()),
-      row_positions_(plan_.lengths.size()) {}
+      frames_(plan_) {}
 
 const SearchResults& Session::decode(std::span<const Source> sources, const DecodeRequest& request,
                                      std::span<const int32_t> max_lengths, Prompts prompts) {
@@ -86,8 +83,8 @@ Session::OutputView Session::output(std::size_t index) const noexcept {
   const Value& value = plan_.outputs[index].value;
   return {workspace_.floats(value.slot),
           value.type.kind,
-          sentences_.count(value.along),
-          sentences_.count(value.across),
+          frames_.sentences().count(value.along),
+          frames_.sentences().count(value.across),
           value.type.size,
           value.level == Level::fixed ? 0 : padded(value.type.size)};
 }
@@ -130,14 +127,12 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
 
 int32_t Session::source_length(int32_t sentence) const noexcept {
-  const std::vector<int32_t>& offsets = sentence_maps_[kSource].offsets;
-  const auto s = static_cast<std::size_t>(sentence);
-  return offsets[s + 1] - offsets[s];
+  return frames_.source_length(sentence);
 }
 
 std::span<const float> Session::alignment(int32_t row) const noexcept {
   if (plan_.alignment.slot < 0) return {};
-  const Positions& positions = row_positions_[static_cast<std::size_t>(plan_.alignment.along)];
+  const Positions& positions = frames_.rows().positions[plan_.alignment.along];
   const int64_t heads = plan_.alignment.type.size;
   const int32_t first = positions.offsets[row], last = positions.offsets[row + 1];
   return {alignment_.data() + first * heads, static_cast<std::size_t>((last - first) * heads)};
@@ -147,18 +142,20 @@ std::span<const float> Session::alignment(int32_t row) const noexcept {
 
 void Session::begin(std::span<const Source> sources, int32_t beam) {
   check_sources(sources);
-  frame_sentences(sources);
+  source_lengths_.clear();
   Counts counts;
-  for (int32_t item = 0; item < sentences_.items; ++item) {
-    const double length = source_length(item);
+  for (const Source& source : sources) {
+    const int64_t length = length_of(source);
+    source_lengths_.push_back(length);
     counts.items += 1;
-    counts.positions += length;
-    counts.squares += length * length;
+    counts.positions += static_cast<double>(length);
+    counts.squares += static_cast<double>(length) * static_cast<double>(length);
   }
+  frames_.start(source_lengths_);
   workspace_.reserve(
       {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
   load_inputs(sources);
-  for (const auto& op : plan_.sentence_ops) op->run(context(sentences_));
+  for (const auto& op : plan_.sentence_ops) op->run(context(frames_.sentences()));
 }
 
 void Session::check_sources(std::span<const Source> sources) const {
@@ -200,29 +197,12 @@ void Session::check_sources(std::span<const Source> sources) const {
 }
 
 // A model without sequence inputs has one position per sentence, which nothing reads.
-void Session::frame_sentences(std::span<const Source> sources) {
-  sentences_ = {};
-  sentences_.items = static_cast<int32_t>(sources.size());
-  for (std::size_t length = 0; length < plan_.lengths.size(); ++length) {
-    Maps& maps = sentence_maps_[length];
-    const auto [a, b] = plan_.lengths[length];
-    maps.offsets.assign(1, 0);
-    maps.item.clear();
-    for (std::size_t item = 0; item < sources.size(); ++item) {
-      int64_t source = 1;
-      for (std::size_t n = 0; n < sources[item].size(); ++n) {
-        const Kind kind = plan_.inputs[n].type.kind;
-        if (kind == Kind::ids || kind == Kind::sequence) source = sources[item][n].length;
-      }
-      if (maps.offsets.back() + a * source + b > INT32_MAX)
-        throw Error(ErrorKind::input_too_long, "the batch has more than 2^31 positions");
-      maps.offsets.push_back(maps.offsets.back() + static_cast<int32_t>(a * source + b));
-      maps.item.resize(static_cast<std::size_t>(maps.offsets.back()), static_cast<int32_t>(item));
-    }
-    sentence_positions_[length] = {maps.offsets.back(), maps.offsets.data(), maps.item.data(),
-                                   nullptr, nullptr};
+int64_t Session::length_of(const Source& source) const noexcept {
+  for (std::size_t n = 0; n < source.size(); ++n) {
+    const Kind kind = plan_.inputs[n].type.kind;
+    if (kind == Kind::ids || kind == Kind::sequence) return source[n].length;
   }
-  sentences_.positions = sentence_positions_.data();
+  return 1;
 }
 
 void Session::load_inputs(std::span<const Source> sources) {
@@ -242,8 +222,9 @@ void Session::load_inputs(std::span<const Source> sources) {
       row += given.length;
     }
   }
-  for (int32_t item = 0; item < sentences_.items; ++item) {
-    const int32_t begin = sentence_positions_[kSource].offsets[item];
+  const Frame& sentences = frames_.sentences();
+  for (int32_t item = 0; item < sentences.items; ++item) {
+    const int32_t begin = sentences.positions[kSource].offsets[item];
     const int32_t length = source_length(item);
     if (plan_.source_length >= 0)
       workspace_.floats(plan_.source_length)[item * kLanes] = static_cast<float>(length);
@@ -284,7 +265,7 @@ LogSoftmax Session::log_softmax(const float* logits, int64_t size, const char* w
 }
 
 void Session::run_step(std::span<const StepRow> rows) {
-  frame_rows(rows);
+  frames_.step(rows);
   move_states(rows);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     workspace_.ids(plan_.token)[r] = rows[r].token;
@@ -295,54 +276,14 @@ void Session::run_step(std::span<const StepRow> rows) {
                                         std::to_string(plan_.step_bound) + "; lower max_length");
     workspace_.ids(plan_.step)[r] = rows[r].step;
   }
-  for (const auto& op : plan_.row_ops) op->run(context(rows_));
+  for (const auto& op : plan_.row_ops) op->run(context(frames_.rows()));
   if (plan_.alignment.slot < 0 || !options_.alignment) return;
   const float* weights = workspace_.floats(plan_.alignment.slot);
   const int64_t heads = plan_.alignment.type.size, width = padded(heads);
-  const int64_t count = rows_.count(plan_.alignment.along);
+  const int64_t count = frames_.rows().count(plan_.alignment.along);
   alignment_.resize(static_cast<std::size_t>(count * heads));
   for (int64_t p = 0; p < count; ++p)
     std::copy_n(weights + p * width, heads, alignment_.data() + p * heads);
-}
-
-void Session::frame_rows(std::span<const StepRow> rows) {
-  sentence_of_row_.clear();
-  steps_.clear();
-  for (const StepRow& row : rows) {
-    sentence_of_row_.push_back(row.sentence);
-    steps_.push_back(row.step);
-  }
-  for (std::size_t length = 0; length < plan_.lengths.size(); ++length)
-    frame_positions(rows, length);
-  rows_ = {static_cast<int32_t>(rows.size()), row_positions_.data(), sentence_of_row_.data(),
-           steps_.data()};
-}
-
-void Session::frame_positions(std::span<const StepRow> rows, std::size_t length) {
-  Maps& maps = row_maps_[length];
-  const std::vector<int32_t>& of_sentence = sentence_maps_[length].offsets;
-  std::swap(maps.offsets, maps.before);
-  maps.offsets.assign(1, 0);
-  for (const StepRow& row : rows) {
-    const auto s = static_cast<std::size_t>(row.sentence);
-    maps.offsets.push_back(maps.offsets.back() + of_sentence[s + 1] - of_sentence[s]);
-  }
-  row_positions_[length] = {maps.offsets.back(), maps.offsets.data(), nullptr, nullptr, nullptr};
-  if (!plan_.row_maps) return;
-  maps.item.clear();
-  maps.sentence.clear();
-  maps.sentence_position.clear();
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    const auto s = static_cast<std::size_t>(rows[r].sentence);
-    for (int32_t p = of_sentence[s]; p < of_sentence[s + 1]; ++p) {
-      maps.item.push_back(static_cast<int32_t>(r));
-      maps.sentence.push_back(rows[r].sentence);
-      maps.sentence_position.push_back(p);
-    }
-  }
-  row_positions_[length].item = maps.item.data();
-  row_positions_[length].sentence = maps.sentence.data();
-  row_positions_[length].sentence_position = maps.sentence_position.data();
 }
 
 // Rows that keep their place take their states by exchange; others are gathered by parent.
@@ -374,20 +315,19 @@ void Session::move_states(std::span<const StepRow> rows) {
 
 // The same for a state of the sequence kind: all positions of a row move together.
 void Session::move_positions(const PlanState& state, std::span<const StepRow> rows) {
-  const auto length = static_cast<std::size_t>(state.along);
-  const Maps& maps = row_maps_[length];
+  const int32_t* offsets = frames_.rows().positions[state.along].offsets;
+  const int32_t* before = frames_.offsets_before(state.along);
+  const int32_t* of_sentence = frames_.sentences().positions[state.along].offsets;
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    const int64_t floats = (maps.offsets[r + 1] - maps.offsets[r]) * state.width;
+    const int64_t floats = (offsets[r + 1] - offsets[r]) * state.width;
     const auto bytes = static_cast<std::size_t>(floats) * sizeof(float);
-    float* to = workspace_.floats(state.slot) + maps.offsets[r] * state.width;
+    float* to = workspace_.floats(state.slot) + offsets[r] * state.width;
     if (rows[r].parent >= 0) {
-      const int32_t from = maps.before[static_cast<std::size_t>(rows[r].parent)];
+      const int32_t from = before[rows[r].parent];
       std::memcpy(to, workspace_.floats(state.next) + from * state.width, bytes);
     } else if (state.initial >= 0) {
-      const int32_t* offsets = sentence_positions_[length].offsets;
-      const float* initial =
-          workspace_.floats(state.initial) + offsets[rows[r].sentence] * state.width;
-      std::memcpy(to, initial, bytes);
+      const int32_t from = of_sentence[rows[r].sentence];
+      std::memcpy(to, workspace_.floats(state.initial) + from * state.width, bytes);
     } else {
       std::memset(to, 0, bytes);
     }

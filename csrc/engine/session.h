@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/frames.h"
 #include "engine/model.h"
 #include "engine/workspace.h"
 #include "search/search.h"
@@ -89,36 +90,27 @@ class Session : private StepModel {
   void begin(std::span<const Source> sources, int32_t beam);
   void check_sources(std::span<const Source> sources) const;
   void load_inputs(std::span<const Source> sources);
-  void frame_sentences(std::span<const Source> sources);
-  void frame_rows(std::span<const StepRow> rows);
+  int64_t length_of(const Source& source) const noexcept;
   void move_states(std::span<const StepRow> rows);
+  void move_positions(const PlanState& state, std::span<const StepRow> rows);
   void run_step(std::span<const StepRow> rows);
   // Throws Error(numerical) naming `where` for logits that are no numbers.
   LogSoftmax log_softmax(const float* logits, int64_t size, const char* what, int64_t where,
                          int32_t sentence) const;
   Context context(const Frame& frame) const noexcept {
-    return {kernels_, frame, sentences_, workspace_.slots()};
+    return {kernels_, frame, frames_.sentences(), workspace_.slots()};
   }
 
   std::shared_ptr<const Model> model_;
   const Plan& plan_;
   const Kernels& kernels_;
   Workspace workspace_;
+  Frames frames_;
+  std::vector<int64_t> source_lengths_;
   Search search_;
   SearchResults results_;
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 
-  // The maps of one level and length; `before` are the offsets of the step before.
-  struct Maps {
-    std::vector<int32_t> offsets, item, sentence, sentence_position, before;
-  };
-  void frame_positions(std::span<const StepRow> rows, std::size_t length);
-  void move_positions(const PlanState& state, std::span<const StepRow> rows);
-
-  Frame sentences_, rows_;
-  std::vector<Maps> sentence_maps_, row_maps_;
-  std::vector<Positions> sentence_positions_, row_positions_;
-  std::vector<int32_t> sentence_of_row_, steps_;
   std::vector<float> alignment_;  // of one step, packed: positions x heads
   SearchOptions options_;
 };
