@@ -50,6 +50,25 @@ def test_shell_block_names_scripts_that_exist(body: str) -> None:
         assert (ROOT / script).exists(), script
 
 
+def commands() -> list[str]:
+    """The lines of the README that use the command; those for an extra are for its own tests."""
+    lines = [line for _, body in blocks("sh") for line in body.splitlines()]
+    return [line for line in lines if "s2s-engine " in line and "# with the extra" not in line
+            and "pip install" not in line and "MODEL" not in line and "g2p" in line]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", commands())
+def test_command_line_runs_as_it_is_written(line: str, tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    place = tmp_path / "s2s_engine" / "data"
+    place.mkdir(parents=True)
+    (place / "g2p.safetensors").symlink_to(demo_model())
+    shell = f's2s-engine() {{ "{sys.executable}" -m s2s_engine "$@"; }}\n{line}'
+    done = subprocess.run(["bash", "-ec", shell], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_files_exist(path: Path) -> None:
     places = r"`((?:csrc|s2s_engine|tests|docs|scripts|examples)/[\w./-]+)`"

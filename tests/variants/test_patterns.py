@@ -333,6 +333,30 @@ def couplets(seed: int = 10) -> tuple[ModelBuilder, Weights]:
     return m, w
 
 
+def couplets_of_torch(w: Weights) -> Any:
+    """The same model in PyTorch: ids fed so far to the logits of every step."""
+    encoder, decoder = (peers.layer("LSTM", w, f"{side}.0") for side in ("encoder", "decoder"))
+    p = peers.tensors(w)
+
+    def oracle(case: Case, fed: list[int]) -> tuple[Any, Any]:
+        _, state = encoder(p["encoder.embedding"][case["x"]])
+        hidden = decoder(p["decoder.embedding"][fed], state)[0]
+        return hidden @ p["output.weight"].T, None
+
+    return oracle
+
+
+def greedy_of_torch(oracle: Any, case: Case, limit: int, end: list[int]) -> list[int]:
+    """Softmax, best, fed back (D5, D9); until an end token or `limit` ids (D8)."""
+    fed = [START]
+    while len(fed) <= limit:
+        logits = oracle(case, fed)[0][-1]
+        fed.append(int(logits.softmax(dim=-1).argmax()))
+        if fed[-1] in end:
+            return fed[1:-1]
+    return fed[1:]
+
+
 @pytest.mark.parametrize(
     ("end", "max_length", "lengths"),
     [
@@ -342,14 +366,16 @@ def couplets(seed: int = 10) -> tuple[ModelBuilder, Weights]:
     ],
 )
 def test_where_decoding_stops(end: list[int], max_length: Any, lengths: dict[int, int]) -> None:
-    m, _ = couplets()
+    m, w = couplets()
+    oracle = couplets_of_torch(w)
     model = m.build(start=START, end=end, generation={"max_length": max_length})
-    check_decoder(model, sources(*lengths), max_length=max_length)
+    check_decoder(model, sources(*lengths), oracle, max_length=max_length)
     for isa in ISAS:
         engine = Engine.load(model, isa=isa)
         for case in sources(*lengths):
             found = engine.decode(**case)
             assert len(found.ids) == lengths[len(case["x"])]
+            assert found.ids == greedy_of_torch(oracle, case, len(found.ids), end)
             assert found.hypotheses[0].finish_reason == "length"
 
 
@@ -357,13 +383,15 @@ def test_where_decoding_stops(end: list[int], max_length: Any, lengths: dict[int
 def test_decoding_stops_at_the_end_token() -> None:
     reasons = set()
     for seed in range(6):
-        m, _ = couplets(seed)
+        m, w = couplets(seed)
+        oracle = couplets_of_torch(w)
         model = m.build(start=START, end=[END, 5])
-        check_decoder(model, sources(), max_length=20)
+        check_decoder(model, sources(), oracle, max_length=20)
         engine = Engine.load(model)
         for case in sources():
             best = engine.decode(**case, max_length=20).hypotheses[0]
             assert not {END, 5} & set(best.ids)
+            assert best.ids == greedy_of_torch(oracle, case, 20, [END, 5])
             assert (best.finish_reason == "length") == (len(best.ids) == 20)
             reasons.add(best.finish_reason)
     assert "eos" in reasons
@@ -373,10 +401,12 @@ def test_decoding_stops_at_the_end_token() -> None:
 @pytest.mark.variant("D9")
 def test_feeding_the_prediction_is_teacher_forcing_with_it(isa: str) -> None:
     """The best id is that of the logits; softmax does not change which."""
-    m, _ = couplets()
+    m, w = couplets()
+    oracle = couplets_of_torch(w)
     engine = Engine.load(m.build(start=START, end=[END]), isa=isa)
     for case in sources(1, 4, 9):
         best = engine.decode(**case, max_length=8).hypotheses[0]
+        assert best.ids == greedy_of_torch(oracle, case, 8, [END])
         logits = engine.forced_logits(case["x"], best.ids)
         steps = len(best.token_log_probs)
         path = [int(i) for i in logits[:steps].argmax(axis=1)]
