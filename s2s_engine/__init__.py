@@ -1,5 +1,5 @@
 """s2s_engine: the runtime for recurrent sequence-to-sequence models. `Engine.load(model)` decodes,
-`ModelBuilder` writes models; importing this imports NumPy, safetensors and the core alone."""
+`ModelBuilder` writes models; importing this imports NumPy and the core alone."""
 
 import logging as _logging
 from typing import TYPE_CHECKING as _TYPE_CHECKING

@@ -34,7 +34,6 @@ const char* python_class(ErrorKind kind) {
     case ErrorKind::numerical: return "NumericalError";
     case ErrorKind::busy: return "EngineBusy";
     case ErrorKind::unsupported_isa: return "UnsupportedIsaError";
-    case ErrorKind::not_implemented: return "NotImplementedError";
   }
   return "S2SError";
 }
@@ -43,8 +42,7 @@ void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
-    const bool builtin = error.kind() == ErrorKind::not_implemented;
-    const py::module_ classes = py::module_::import(builtin ? "builtins" : "s2s_engine.errors");
+    const py::module_ classes = py::module_::import("s2s_engine.errors");
     const py::object type = classes.attr(python_class(error.kind()));
     PyErr_SetString(type.ptr(), error.what());
   }

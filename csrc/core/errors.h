@@ -6,15 +6,7 @@
 
 namespace s2s {
 
-enum class ErrorKind {
-  model_format,
-  input,
-  input_too_long,
-  numerical,
-  busy,
-  unsupported_isa,
-  not_implemented
-};
+enum class ErrorKind { model_format, input, input_too_long, numerical, busy, unsupported_isa };
 
 class Error : public std::runtime_error {
  public:

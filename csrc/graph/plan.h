@@ -54,7 +54,7 @@ struct Plan {
   Value alignment;          // slot -1 where the decoder has none
 };
 
-// Throws Error(model_format) naming the node, and Error(not_implemented) for what is not built.
+// Throws Error(model_format) naming the node.
 Plan make_plan(const ModelSpec& model);
 
 }  // namespace s2s

@@ -100,10 +100,6 @@ void Call::fail(const std::string& what) const {
   throw Error(ErrorKind::model_format, where_ + ": " + what);
 }
 
-void Call::not_built(const std::string& what) const {
-  throw Error(ErrorKind::not_implemented, where_ + ": " + what + " is not built yet");
-}
-
 const Value& Call::input(const std::string& role, Kind kind) const {
   const auto found = inputs.find(role);
   if (found == inputs.end() || found->second.size() != 1) fail(role + " must be one value");

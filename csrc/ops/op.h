@@ -183,7 +183,6 @@ class Call {
   bool in_decoder = false;     // steps are counted
 
   [[noreturn]] void fail(const std::string& what) const;
-  [[noreturn]] void not_built(const std::string& what) const;
   bool has(const std::string& role) const {
     return inputs.contains(role) || weights.contains(role);
   }

@@ -256,7 +256,7 @@ def write(wrapper: Wrapper, w: Weights, *, output_attention: bool) -> Model:
             case="the program",
             values=[Wrapper(hidden=2, memory=2, score=3)],
         ),
-        row("TF", "AttentionWrapper", case="no layer", values=[Wrapper()]),
+        row("TF", "AttentionWrapper", "C4", case="no layer", values=[Wrapper()]),
         row("AttentionWrapper", case="normalize", values=[Wrapper(normalize=True)]),
         row("AttentionWrapper", case="layer", values=[Wrapper(size=4)]),
         row("AttentionWrapper", case="normalize, layer", values=[Wrapper(normalize=True, size=7)]),

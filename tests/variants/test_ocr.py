@@ -1,21 +1,20 @@
-"""Attention heads of text recognisers against plain NumPy loops. Knows equations and parameter
-names; never the builder."""
+"""Attention heads of text recognisers against PyTorch's cells with the attention written out. Knows
+equations and parameter names; never the builder."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import peers
 import pytest
 from checks import Case, check_decoder, double, random_weights
 
 from s2s_engine.architectures.ocr import paddleocr, sar
 
+pytestmark = pytest.mark.parity("torch")
+
 C, H, V, A, LENGTHS = 5, 6, 9, 7, (1, 4, 10)
-
-
-def sigmoid(x: Any) -> Any:
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 def softmax(x: Any) -> Any:
@@ -24,17 +23,16 @@ def softmax(x: Any) -> Any:
 
 
 def lstm(w: Any, name: str, x: Any, h: Any, c: Any) -> tuple[Any, Any]:
-    a = w[f"{name}.weight_ih"] @ x + w[f"{name}.weight_hh"] @ h
-    i, f, g, o = np.split(a + w[f"{name}.bias_ih"] + w[f"{name}.bias_hh"], 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
+    """torch.nn.LSTMCell."""
+    x, h, c = (peers.torch().tensor(value) for value in (x, h, c))
+    h, c = peers.cell("LSTMCell", w, name)(x, (h, c))
+    return h.numpy(), c.numpy()
 
 
 def gru(w: Any, name: str, x: Any, h: Any) -> Any:
-    x_r, x_z, x_n = np.split(w[f"{name}.weight_ih"] @ x + w[f"{name}.bias_ih"], 3)
-    h_r, h_z, h_n = np.split(w[f"{name}.weight_hh"] @ h + w[f"{name}.bias_hh"], 3)
-    z, n = sigmoid(x_z + h_z), np.tanh(x_n + sigmoid(x_r + h_r) * h_n)
-    return (h - n) * z + n
+    """torch.nn.GRUCell."""
+    x, h = (peers.torch().tensor(value) for value in (x, h))
+    return peers.cell("GRUCell", w, name)(x, h).numpy()
 
 
 def cell(name: str, gates: int, inputs: int) -> dict[str, tuple[int, ...]]:
