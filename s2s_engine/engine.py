@@ -17,13 +17,15 @@ from . import _core
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import file_bytes, from_bytes_with_digest, to_bytes
 from .graph import Graph, to_json
+from .magic import format_of, is_foreign
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
 from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
 from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | Model"
+Path_: TypeAlias = "str | os.PathLike[str]"
+Source: TypeAlias = "Path_ | bytes | Model | Mapping[str, NDArray[Any]] | Sequence[Path_]"
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
 MAX_THREADS = 1024
 
@@ -102,35 +104,27 @@ class Engine:
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
         importer: str | None = None,
+        **importer_options: Any,
     ) -> Engine:
-        """An engine from a model file, its bytes, or a `Model` built in memory.
+        """An engine from a model file, its bytes, a `Model` built in memory, or a checkpoint of
+        another program: a file or folder, arrays by name, an encoder's and a decoder's path.
 
         threads: sentences of `decode_batch` decoded at once. isa: the instruction set, by default
-        S2S_ISA or the fastest. max_input_length: longer sources are refused.
+        S2S_ISA or the fastest. max_input_length: longer sources are refused. importer: who wrote
+        the checkpoint, where its names do not tell; it may need options of its own.
         Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
         file is ever executed.
         """
-        if importer is not None:
-            raise NotImplementedError(f"importer={importer!r}: importers are not built yet")
-        origin: str | bytes | None
+        origin: str | bytes | None = None
+        digest = ""
         if isinstance(source, Model):
-            model, origin, digest = source, None, ""
+            model = source
+        elif importer is None and not importer_options and not _is_foreign(source):
+            model, digest, origin = _read(source)
         else:
-            if isinstance(source, (bytes, bytearray, memoryview)):
-                data = origin = bytes(source)
-                where = ""
-            elif isinstance(source, (str, os.PathLike)):
-                data, origin = file_bytes(source), str(Path(source).resolve())
-                where = f"{os.fspath(source)}: "
-            else:
-                raise InputError(
-                    f"cannot load a model from {type(source).__name__}: give a path, bytes or a "
-                    "Model"
-                )
-            try:
-                model, digest = from_bytes_with_digest(data)
-            except ModelFormatError as error:
-                raise ModelFormatError(f"{where}{error}") from None
+            from .importers import import_model
+
+            model = import_model(source, importer, **importer_options)
         return Engine(
             model,
             origin=origin,
@@ -447,6 +441,26 @@ class Engine:
         tokens = self._inputs.target_tokens(ids)
         best = Hypothesis(ids, tokens, log_prob, log_prob, log_probs, None, "length")
         return Result([best], self._source_tokens(read))
+
+
+def _is_foreign(source: object) -> bool:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return format_of(bytes(source)) not in ("model", "")
+    if isinstance(source, (str, os.PathLike)):
+        return is_foreign(source)
+    return True
+
+
+def _read(source: Any) -> tuple[Model, str, str | bytes]:
+    """A model file or its bytes: the model, its digest, and what to load again from."""
+    if not isinstance(source, (str, os.PathLike)):
+        data = bytes(source)
+        return *from_bytes_with_digest(data), data
+    try:
+        model, digest = from_bytes_with_digest(file_bytes(source))
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{os.fspath(source)}: {error}") from None
+    return model, digest, str(Path(source).resolve())
 
 
 def _core_input(value: Input) -> Any:

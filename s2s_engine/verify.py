@@ -102,11 +102,11 @@ def equal_bits(
     for isa in isas:
         with Engine.load(model, isa=isa) as engine:
             for number, source in enumerate(sources):
-                encoded = {} if PROMPT in source else engine.encode(**_call(source))
+                encoded = {} if PROMPT in source else engine.encode(**as_call(source))
                 bits = b"".join(encoded[name].tobytes() for name in sorted(encoded))
                 if "decoder" in model.graphs:
                     target = random_target(model, seed + number)
-                    bits += engine.forced_logits(target=target, **_call(source)).tobytes()
+                    bits += engine.forced_logits(target=target, **as_call(source)).tobytes()
                 if isa == isas[0]:
                     first.append(bits)
                 elif bits != first[number]:
@@ -164,8 +164,8 @@ def _encoded(engine: Engine, reference: Reference, source: Source) -> float:
     """The largest difference of an encoder output."""
     if PROMPT in source:
         return 0.0
-    want, largest = reference.encode(**_call(source)), 0.0
-    for name, given in engine.encode(**_call(source)).items():
+    want, largest = reference.encode(**as_call(source)), 0.0
+    for name, given in engine.encode(**as_call(source)).items():
         difference = _difference(given, want[name])
         if not difference <= TOLERANCE:
             raise _DifferentError(
@@ -178,11 +178,11 @@ def _encoded(engine: Engine, reference: Reference, source: Source) -> float:
 def _forced(engine: Engine, reference: Reference, source: Source, target: list[int]) -> float:
     """The largest difference of a step's logits under teacher forcing."""
     model, largest = reference.model, 0.0
-    logits = engine.forced_logits(target=target, **_call(source))
+    logits = engine.forced_logits(target=target, **as_call(source))
     outputs = model.graphs["decoder"].outputs
     expected = outputs.get("logits") or outputs["log_probabilities"]
     # The steps that read a prompt give nothing that is scored.
-    steps = reference.trace(target=target, **_call(source)).steps[-len(logits) :]
+    steps = reference.trace(target=target, **as_call(source)).steps[-len(logits) :]
     for step, values in enumerate(steps):
         difference = _difference(logits[step], values[expected])
         if not difference <= TOLERANCE:
@@ -194,7 +194,7 @@ def _forced(engine: Engine, reference: Reference, source: Source, target: list[i
     return largest
 
 
-def _call(source: Source) -> dict[str, Any]:
+def as_call(source: Source) -> dict[str, Any]:
     """A random source as arguments of a call."""
     if PROMPT in source:
         return {"x": source[PROMPT]}
@@ -205,8 +205,8 @@ def _searched(engine: Engine, reference: Reference, source: Source) -> int:
     """How many outputs differ by a tie only; a real difference is an error."""
     ties = 0
     for options in _searches(reference.model):
-        given = engine.decode(**_call(source), **options).hypotheses[0]
-        want = reference.decode(**_call(source), **options).hypotheses[0]
+        given = engine.decode(**as_call(source), **options).hypotheses[0]
+        want = reference.decode(**as_call(source), **options).hypotheses[0]
         greedy = options.get("beam_size", 1) == 1
         scores_agree = abs(given.score - want.score) <= TOLERANCE * max(1.0, abs(want.score))
         if given.ids == want.ids and given.finish_reason == want.finish_reason and scores_agree:

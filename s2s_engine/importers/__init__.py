@@ -1,2 +1,12 @@
-"""Readers of other programs' model files, and the translations into this engine's models. Each
-module knows one format or one family; nothing here executes what a file says."""
+"""Other programs' checkpoints made into models: `read` opens a source, an `Importer` per toolkit
+translates it, `verification` holds the result against the program itself. Nothing here executes
+what a file says.
+"""
+
+from __future__ import annotations
+
+from .importer import Importer, Option
+from .loading import import_model
+from .registry import IMPORTERS, importer
+
+__all__ = ["IMPORTERS", "Importer", "Option", "import_model", "importer"]

@@ -19,7 +19,7 @@ import safetensors.numpy
 from hostile_pickles import array_of, executing
 
 from s2s_engine.errors import ModelFormatError
-from s2s_engine.importers.arrays import (
+from s2s_engine.importers.readers.arrays import (
     load_pickle,
     read_npy,
     read_npz,

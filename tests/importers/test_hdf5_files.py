@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.hdf5_files import KerasFile, read_keras
+from s2s_engine.importers.readers.hdf5_files import KerasFile, read_keras
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.parity("h5py")
@@ -201,7 +201,7 @@ def test_a_hostile_file_is_refused_by_path_and_member(name: str, tmp_path: Path)
 AUDIT = """
 import sys
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.hdf5_files import read_keras
+from s2s_engine.importers.readers.hdf5_files import read_keras
 data = [open(path, "rb").read() for path in sys.argv[1:]]
 import h5py, resource
 read_keras(data[0])  # Python's own modules are imported by now

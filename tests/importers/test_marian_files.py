@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.marian_files import read_marian, read_yaml
+from s2s_engine.importers.readers.marian_files import read_marian, read_yaml
 
 YAML = """\
 dec-cell: gru

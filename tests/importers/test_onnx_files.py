@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.onnx_files import (
+from s2s_engine.importers.readers.onnx_files import (
     MAX_DEPTH,
     Graph,
     OnnxFile,

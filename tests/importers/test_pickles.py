@@ -18,8 +18,8 @@ import pytest
 from hostile_pickles import executing, exhausting
 
 from s2s_engine.errors import ModelFormatError
-from s2s_engine.importers.arrays import load_pickle
-from s2s_engine.importers.pickles import Global, Placeholder, read_pickle
+from s2s_engine.importers.readers.arrays import load_pickle
+from s2s_engine.importers.readers.pickles import Global, Placeholder, read_pickle
 
 CANARY = "canary-that-must-never-be"
 EXHAUSTING = exhausting()
@@ -180,7 +180,7 @@ AUDIT = """
 import sys
 from pathlib import Path
 from s2s_engine.errors import ModelFormatError
-from s2s_engine.importers import arrays, torch_files
+from s2s_engine.importers.readers import arrays, torch_files
 files = [(path, path.read_bytes()) for path in sorted(Path(sys.argv[1]).iterdir())]
 readers = (arrays.load_pickle, arrays.read_npz, arrays.read_npy, torch_files.read_torch)
 for path, data in files[:1]:  # codecs are loaded once

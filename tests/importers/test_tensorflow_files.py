@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.crc32c import CHUNK, crc32c, masked
-from s2s_engine.importers.tensorflow_files import _slice_key, read_tensorflow
+from s2s_engine.importers.readers.crc32c import CHUNK, crc32c, masked
+from s2s_engine.importers.readers.tensorflow_files import _slice_key, read_tensorflow
 
 DATA = Path(__file__).parent / "data"
 V1, V2 = DATA / "tensorflow_v1", DATA / "tensorflow_v2"

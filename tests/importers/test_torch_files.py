@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 
 from s2s_engine.errors import ModelFormatError
-from s2s_engine.importers.torch_files import Placeholder, read_torch, tensors_of, vocabularies_of
+from s2s_engine.importers.readers.torch_files import (
+    Placeholder,
+    read_torch,
+    tensors_of,
+    vocabularies_of,
+)
 
 torch_parity = pytest.mark.parity("torch")
 SHARED = os.environ.get("S2S_SHARED_DATA")
@@ -200,7 +205,7 @@ def test_reading_imports_no_pytorch(zipped: bool, tmp_path: Path) -> None:
     state = network().state_dict()
     path.write_bytes(saved(state, zipped))
     code = (
-        "import sys; from s2s_engine.importers.torch_files import read_torch;"
+        "import sys; from s2s_engine.importers.readers.torch_files import read_torch;"
         f"assert len(read_torch(sys.argv[1])) == {len(state)};"
         "assert 'torch' not in sys.modules"
     )

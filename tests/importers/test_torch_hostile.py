@@ -15,10 +15,10 @@ import pytest
 from hostile_pickles import array_of, call, executing, name, text, tuple_of
 
 from s2s_engine.errors import ModelFormatError
-from s2s_engine.importers.numpy_pickles import BUILDERS, CONSTRUCTORS
-from s2s_engine.importers.pickle_values import BASIC
-from s2s_engine.importers.torch_files import read_torch, tensors_of, vocabularies_of
-from s2s_engine.importers.torch_tensors import Tensors
+from s2s_engine.importers.readers.numpy_pickles import BUILDERS, CONSTRUCTORS
+from s2s_engine.importers.readers.pickle_values import BASIC
+from s2s_engine.importers.readers.torch_files import read_torch, tensors_of, vocabularies_of
+from s2s_engine.importers.readers.torch_tensors import Tensors
 
 
 def zip_of(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:

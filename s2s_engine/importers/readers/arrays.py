@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
+from ...errors import ModelFormatError
 from .archives import Archive, Source, load, stem_of
 from .numpy_pickles import (
     BUILDERS,

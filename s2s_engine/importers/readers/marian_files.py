@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
+from ...errors import ModelFormatError
 from .archives import Source, load
 from .arrays import read_npz
 from .numpy_pickles import checked_array, checked_count

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ModelFormatError
+from ...errors import ModelFormatError
 from .pickle_machine import Machine
 from .pickle_opcodes import OPCODES, STOP
 from .pickle_values import (

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
-from ..format import _loads
+from ...errors import ModelFormatError
+from ...format import _loads
 from .archives import Archive, Source, load
 from .arrays import widened
 from .hdf5_heaps import TextLengths, check_heaps

@@ -12,8 +12,8 @@ import zlib
 from pathlib import Path
 from typing import TypeAlias
 
-from ..errors import ModelFormatError
-from ..format import file_bytes
+from ...errors import ModelFormatError
+from ...format import file_bytes
 
 MAX_MEMBERS = 65_536
 # What deflated members may unpack to, together.

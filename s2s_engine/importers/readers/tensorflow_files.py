@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
-from ..format import file_bytes
+from ...errors import ModelFormatError
+from ...format import file_bytes
 from .arrays import widened
 from .crc32c import crc32c, masked
 from .numpy_pickles import checked_array, checked_count

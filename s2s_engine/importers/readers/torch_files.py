@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import ModelFormatError
+from ...errors import ModelFormatError
 from .archives import Archive, Source, load
 from .arrays import Arrays, flatten
 from .numpy_pickles import BUILDERS, CONSTRUCTORS
