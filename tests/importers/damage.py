@@ -58,7 +58,9 @@ def _transposed(model: Model) -> Iterator[tuple[str, Model]]:
     for role, node in _nodes(model):
         for where, tensor in node.weights.items():
             array = model.tensors[tensor]
-            if array.ndim != 2:
+            # A cell that starts from zeros at every step never uses its recurrent weights.
+            stateless = node.op.endswith("_cell") and "h" not in node.inputs
+            if array.ndim != 2 or (stateless and where == "weight_hh"):
                 continue
             blocks = np.split(array, GATES.get(node.op, 1))
             if blocks[0].shape[0] != blocks[0].shape[1] or blocks[0].shape[0] == 1:
