@@ -1,4 +1,4 @@
-"""The pytorch_tutorial importer on modules of the tutorial's form, saved in all the ways people do."""
+"""The pytorch_tutorial importer on modules of the tutorial's form, saved in several ways."""
 
 from __future__ import annotations
 
