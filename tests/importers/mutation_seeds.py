@@ -30,11 +30,13 @@ Seed = tuple[bytes, Callable[[bytes], bytes]]
 @dataclass(frozen=True)
 class Reader:
     """read: takes a file's bytes. seeds: pairs of a part that changes, and what makes a file of
-    it. forks: reads in processes made by `fork`, for readers that start one."""
+    it. forks: reads in processes made by `fork`, for readers that start one. unchecked: without the
+    checks that keep known crashes from the HDF5 library, to see that its process contains them."""
 
     read: Callable[[bytes], object]
     seeds: Callable[[], list[Seed]]
     forks: bool = False
+    unchecked: bool = False
 
 
 def whole(*files: bytes) -> list[Seed]:
@@ -99,16 +101,22 @@ def torch_seeds() -> list[Seed]:
 def keras_seeds(archived: bool) -> list[Seed]:
     import test_hdf5_files as made
 
-    options = {"chunks": (3, 2), "compression": "gzip", "shuffle": True}
-    array = np.eye(7, 5)
-    chunked = made.made(lambda root: root.create_dataset("layers/w", data=array, **options))
     texts = made.made(lambda root: made.keras2(root, fixed=False))
-    files = [made.FILE, made.WEIGHTS, texts, chunked]
+    files = [made.FILE, made.WEIGHTS, texts, made.made(made.chunked)]
     files += [path.read_bytes() for path in sorted(DATA.glob("keras*.h5"))]
     if not archived:
         return whole(*files)
     inner = [member("model.weights.h5", data, **{"config.json": b"{}"}) for data in files]
     return [*whole(made.ARCHIVE), *inner]
+
+
+def newer_seeds() -> list[Seed]:
+    """With the layout that is refused before the library sees it."""
+    import test_hdf5_files as made
+    from test_hdf5_process import CRASH
+
+    newer = [made.made(write, libver="latest") for write in (made.keras2, made.chunked)]
+    return [*keras_seeds(False), *whole(*newer, CRASH)]
 
 
 def tensorflow_seeds() -> list[Seed]:
@@ -181,6 +189,7 @@ READERS = {
     "torch": Reader(read_objects, torch_seeds),
     "h5": Reader(read_keras, lambda: keras_seeds(False), forks=True),
     "keras": Reader(read_keras, lambda: keras_seeds(True), forks=True),
+    "h5-unchecked": Reader(read_keras, newer_seeds, forks=True, unchecked=True),
     "tensorflow": Reader(Checkpoint(), tensorflow_seeds),
     "onnx": Reader(read_onnx, onnx_seeds),
     "onnx-tensor": Reader(read_onnx_tensor, onnx_tensor_seeds),

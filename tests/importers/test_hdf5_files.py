@@ -86,6 +86,11 @@ def test_chunked_arrays_and_every_type(kind: str) -> None:
         assert file.arrays["w"].tolist() == array.tolist() and file.arrays["w"].dtype.isnative
 
 
+def chunked(root: Any) -> None:
+    data = np.eye(7, 5)
+    root.create_dataset("layers/w", data=data, chunks=(3, 2), compression="gzip", shuffle=True)
+
+
 def external(root: Any) -> None:
     root.create_dataset("w", (4,), "f4", external=[("/etc/passwd", 0, 16)])
 

@@ -3,6 +3,7 @@ do, and what it sees of its parent. Knows no layers; every child here is a real 
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing.spawn
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,28 @@ def test_the_limits_hold_where_the_checks_are_not(monkeypatch: pytest.MonkeyPatc
     length = data.index(b"\x02\0\0\0", data.index(b"model_config\0") + 32)
     with pytest.raises(ModelFormatError, match="crashed" if SANITIZED else "allocat"):
         read_keras(data[:length] + b"\xff" * 4 + data[length + 4 :])
+
+
+# Found by mutation, every byte that it did not need made zero: a chunked dataset in the newer
+# layout; HDF5 2.0.0 crashes when it is asked where the object stands.
+CRASH = zlib.decompress(
+    base64.b64decode(
+        "eNrtzzsKwkAQgOGZXSMhKoiIgm0sbATxBBYSUghiejvvoFdIaek5bAWv4SnEG+gm7oJYW1j83xb7mGF2psyXWScZ"
+        "JTaOJXh6p+n7PvPvabp6rPNlYeRgep+JQWJERZptcZvuz6FeLj9zvN3XdQvuAx2LGKOa+dj8q/3AtkW7brr3gAuJ"
+        "XJe21RqIGlM1rHVE69Vwp3goVY5V24+jKrabXNXXLuV/FNvLRgAAAAAAAAAAAAAAAAAAAAD8gRdO9Dho"
+    )
+)
+
+
+def test_a_crash_of_the_library_is_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelFormatError, match="superblock is of version 3"):
+        read_keras(CRASH)
+    monkeypatch.setattr(hdf5_process, "PROGRAM", NO_CHECKS)
+    import h5py
+
+    known = h5py.version.hdf5_version == "2.0.0"
+    with pytest.raises(ModelFormatError, match="the HDF5 library crashed" if known else ""):
+        read_keras(CRASH)
 
 
 AUDIT = """
