@@ -14,6 +14,11 @@ bool ends(const SearchOptions& options, int32_t token) noexcept {
   return std::find(options.end.begin(), options.end.end(), token) != options.end.end();
 }
 
+// At a sentence's maximum only the first end token is possible.
+bool limit_ends(const SearchOptions& options) noexcept {
+  return options.rules.limit == Limit::end && !options.end.empty();
+}
+
 // The id that step `step` of a sentence feeds while its prompt lasts.
 int32_t fed(const SearchOptions& options, int32_t sentence, int32_t step) noexcept {
   if (options.prompts.empty()) return options.start;
@@ -38,7 +43,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
   // Under a minimum the ends may stand before all that are wanted.
   const int32_t count = static_cast<int32_t>(
       std::min<int64_t>(width_ + (rules.min_length > 1 ? end_count : 0), vocabulary));
-  const bool forced = rules.limit == Limit::end && !options.end.empty();
+  const bool forced = limit_ends(options);
 
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
@@ -158,8 +163,7 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
   const bool at_limit = length >= max_length;
   const size_t begin = next_.step.size();
 
-  choose(options, first, last, length,
-         at_limit && rules.limit == Limit::end && !options.end.empty());
+  choose(options, first, last, length, at_limit && limit_ends(options));
   progress.kept = 0;
   int32_t place = 0, living = 0;
   bool full = false;
