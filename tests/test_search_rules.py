@@ -207,6 +207,18 @@ def test_a_beam_wide_enough_is_exhaustive_under_every_penalty(
             assert sorted(scores) == sorted(everything[:count])
 
 
+@pytest.mark.parametrize(("kind", "alpha"), ALPHAS)
+@pytest.mark.parametrize("min_length", [0, 3])
+def test_stopping_once_decided_changes_no_result(kind: str, alpha: float, min_length: int) -> None:
+    for seed, (beam, count) in itertools.product(range(60), ((2, 1), (3, 2), (5, 5))):
+        options = {"beam_size": beam, "num_hypotheses": count, "length_penalty": alpha,
+                   "length_penalty_kind": kind, "min_length": min_length}  # fmt: skip
+        for executor in loaded(seed, vocabulary=6, end=(0,), levels=600):
+            stopped = executor.decode([1], search=SearchRule("leave", "best"), **options)
+            to_the_end = executor.decode([1], search=SearchRule("leave", "empty"), **options)
+            assert bits(stopped) == bits(to_the_end)
+
+
 def penalised(log_probs: list[float], kind: str, alpha: float) -> float:
     length = len(log_probs)
     base = {"none": 1.0, "power": float(length), "gnmt": (5 + length) / 6}[kind]

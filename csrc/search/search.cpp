@@ -222,6 +222,7 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
     return Candidate{scores_.wanted_log_probs[row], options.end[0]};
   };
   choices_.clear();
+  // Without a token, the lowest id, and of a lower row than any other: first among equals.
   for (int32_t i = 0; i < progress.kept; ++i)
     choices_.push_back({kept_[static_cast<int64_t>(sentence) * beam_ + i], i - beam_, {}});
   double floor = kImpossible;  // `width` choices are known to be at least as good as this
@@ -257,7 +258,6 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
 
 bool Search::better(const Choice& a, const Choice& b) noexcept {
   if (a.log_prob != b.log_prob) return a.log_prob > b.log_prob;
-  if (a.row < 0 || b.row < 0) return a.row < b.row;
   if (a.token.id != b.token.id) return a.token.id < b.token.id;
   return a.row < b.row;
 }
