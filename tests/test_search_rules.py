@@ -380,7 +380,7 @@ def staying(
         for ids, total in places:
             if ids[-1] == END:
                 results.setdefault(ids, total / len(ids) ** alpha)
-        if places[0][0][-1] == END and len(results) >= n_best:
+        if places[0][0][-1] == END and len(results) >= n_best and step + 1 < max_length:
             return best_of(list(results.items()), n_best)
         if all(ids[-1] == END for ids, _ in places):
             break

@@ -185,12 +185,12 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
     if (full) break;
   }
-  const bool done =
-      full || (rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_);
+  const bool topped =
+      rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_;
   if (at_limit) {
-    if (!done) cut(options, sentence, living);
+    if (!full) cut(options, sentence, living);
   } else if (living > 0 &&
-             (done || decided(rules, sentence, next_.live[begin], length, max_length))) {
+             (full || topped || decided(rules, sentence, next_.live[begin], length, max_length))) {
     next_.step.resize(begin);
     next_.live.resize(begin);
   }
