@@ -5,9 +5,9 @@
 
 Marian trains one update of every variant, which gives the names, the shapes and the configuration
 it writes. The weights are then replaced by numbers that their names give (`weights`), and Marian
-scores
-forced targets word by word (`score --word-scores`) and translates (`decode --n-best`). Written by pymarian 1.12.42 (Marian v1.12.42 b7be0e964) with NumPy 2.4.6, seed 7. The two
-model files are as Marian wrote them: trained for one update, the second one by `convert`.
+scores forced targets word by word (`score --word-scores`) and translates (`decode --n-best`). The
+two model files are as Marian wrote them: trained for one update, the second one by `convert`.
+Written by pymarian 1.12.42 (Marian v1.12.42 b7be0e964) with NumPy 2.4.6, seed 7.
 """
 
 from __future__ import annotations
@@ -52,8 +52,13 @@ VARIANTS = {
     "nematus": NEMATUS,
     "nematus_deep": f"{NEMATUS} {DEEP}",
     "nematus_norm": f"{NEMATUS} {DEEP} --layer-normalization",
+    "nematus_theano": f"{NEMATUS} --enc-cell-depth 3 --dec-cell-base-depth 4 --layer-normalization",
 }
-CASES = [([4, 9, 1, 5, 2, 0], [3, 1, 10, 5, 5]), ([7, 0], [6, 2, 9]), ([3, 8, 8, 6, 0], [2, 4, 8, 7])]
+CASES = [
+    ([4, 9, 1, 5, 2, 0], [3, 1, 10, 5, 5]),
+    ([7, 0], [6, 2, 9]),
+    ([3, 8, 8, 6, 0], [2, 4, 8, 7]),
+]
 SEARCHES = {"greedy": "-b 1", "beam": "-b 4", "normalized": "-b 4 -n 0.6"}
 
 
@@ -92,8 +97,9 @@ def vocabularies(flags: str) -> str:
 
 def train(flags: str, folder: Path, name: str, sizes: str = SIZES) -> None:
     marian(
-        f"train {flags} {sizes} {COMMON} --model {name} --vocabs {vocabularies(flags)} --train-sets "
-        f"source.txt target.txt --after 1u --seed {SEED} --mini-batch 3 --maxi-batch 1 --no-reload",
+        f"train {flags} {sizes} {COMMON} --model {name} --vocabs {vocabularies(flags)} "
+        f"--train-sets source.txt target.txt --after 1u --seed {SEED} --mini-batch 3 "
+        "--maxi-batch 1 --no-reload",
         folder,
     )
 
@@ -169,7 +175,9 @@ def main() -> None:
             variants[model] = {"flags": flags} | measure(flags, folder, model)
     document = {"version": "pymarian 1.12.42", "cases": CASES, "variants": variants}
     (HERE / "fixture.json.xz").write_bytes(lzma.compress(json.dumps(document).encode()))
-    files = sorted(path for path in HERE.iterdir() if path.suffix in (".xz", ".npz", ".bin", ".yml"))
+    files = sorted(
+        path for path in HERE.iterdir() if path.suffix in (".xz", ".npz", ".bin", ".yml")
+    )
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (HERE / "SHA256SUMS").write_text("".join(sums))
 
