@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, TypeAlias
@@ -86,7 +87,7 @@ class Engine:
         self._threads, self._isa = threads, isa
         self._inputs = Inputs(model, max_input_length)
         self._options = DecodeOptions.of(model.generation, None, {})
-        self._rules = _rules(self._options)
+        self._rules = _core_rules(**self._options.rules())
         self._has_decoder = "decoder" in model.graphs
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
@@ -392,7 +393,7 @@ class Engine:
         return DecodeOptions.of(self._model.generation, options, keywords)
 
     def _rules_of(self, chosen: DecodeOptions) -> _core.SearchRules:
-        return self._rules if chosen is self._options else _rules(chosen)
+        return self._rules if chosen is self._options else _core_rules(**chosen.rules())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -472,17 +473,9 @@ def _read(source: Any) -> tuple[Model, str, str | bytes]:
     return model, digest, str(Path(source).resolve())
 
 
-def _rules(options: DecodeOptions) -> _core.SearchRules:
-    rule = options.rule
-    return _core.SearchRules(
-        ended=rule.ended,
-        stop=rule.stop,
-        limit=rule.limit,
-        finished_limit=options.finished_limit,
-        min_length=options.min_length,
-        length_penalty=options.length_penalty,
-        length_penalty_kind=options.length_penalty_kind,
-    )
+@lru_cache(maxsize=64)
+def _core_rules(**rules: Any) -> _core.SearchRules:
+    return _core.SearchRules(**rules)
 
 
 def _core_input(value: Input) -> Any:

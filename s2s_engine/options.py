@@ -139,6 +139,16 @@ class DecodeOptions:
             raise InputError(f"options is {type(options).__name__}, must be DecodeOptions")
         return DecodeOptions(**_over(vars(options), given)) if given else options
 
+    def rules(self) -> dict[str, Any]:
+        """What tells how hypotheses end and are scored, as the core names it."""
+        return {
+            **vars(self.rule),
+            "finished_limit": self.finished_limit,
+            "min_length": self.min_length,
+            "length_penalty": self.length_penalty,
+            "length_penalty_kind": self.length_penalty_kind,
+        }
+
     def limit(self, source_length: int | None) -> int:
         """The most ids that a source of this prepared length may generate."""
         if isinstance(self.max_length, int):

@@ -141,7 +141,7 @@ def search(
                     kept.append(choice.path)
                 if rule.stop == "count" and len(finished) >= task.finished_limit:
                     return _best(finished, num_hypotheses)
-        if not live or _stopped(task, finished, live[0], length, topped):
+        if not live or (length < max_length and _stopped(task, finished, live[0], length, topped)):
             return _best(finished, num_hypotheses)
     if rule.limit == "fill":
         live = live[: max(0, num_hypotheses - len(finished))]
@@ -209,12 +209,12 @@ def _best(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def _stopped(task: _Task, finished: Sequence[Path], live: Path, length: int, topped: bool) -> bool:
-    """Whether the search is done while `live` is the best live path."""
+    """Whether the search is done below max_length, `live` the best live path."""
     if len(finished) < task.wanted:
         return False
     if task.rule.stop == "top":
         return topped
-    if task.rule.stop != "best" or length == task.max_length:
+    if task.rule.stop != "best":
         return False
     # A log-probability is at most 0 and only falls: a live path can at best keep it and end at the
     # length with the largest divisor.

@@ -1,6 +1,6 @@
 """The rules of a search and its penalties: the core against the reference, the reference against
-other programs written down anew, exhaustive search. Knows tables of log-probabilities; never real
-models."""
+other programs written down anew, exhaustive search. Knows tables of log-probabilities, and models
+of tests/models.py where instruction sets are compared."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeAlias
 
+import models
 import numpy as np
 import pytest
+from conftest import ISAS
 
 from s2s_engine import DecodeOptions, Engine, InputError, Model, ModelBuilder, Result
 from s2s_engine.reference_search import checked_log_probs, search
@@ -158,6 +160,25 @@ def test_what_every_rule_promises(rule: SearchRule) -> None:
                 assert h.finish_reason == "eos"
 
 
+@pytest.mark.parametrize("rule", PRESETS)
+@pytest.mark.parametrize("name", models.DECODERS)
+def test_every_instruction_set_and_batch_gives_the_same_bits(name: str, rule: str) -> None:
+    model = models.DECODERS[name]()
+    engines = [Engine.load(model, isa=isa) for isa in ISAS]
+    options = {"beam_size": 4, "num_hypotheses": 4, "early_stop": rule, "length_penalty": 0.7,
+               "min_length": 3, "max_length": 9}  # fmt: skip
+    sources = [[3], [4, 5, 6], [10, 9, 8, 7, 6, 5], [1, 1, 1, 1]]
+    for x in sources:
+        runs = [bits(engine.decode(x, **options)) for engine in engines]
+        assert all(run == runs[0] for run in runs)
+        # Scores of the float64 reference that lie this near could stand in another order.
+        expected = model.reference().decode(x, **options)
+        assert np.allclose([float.fromhex(h[1]) for h in runs[0]],
+                           [h.score for h in expected.hypotheses], rtol=0, atol=1e-5)  # fmt: skip
+    together = engines[-1].decode_batch(sources, batch_size=3, threads=2, **options)
+    assert list(map(bits, together)) == [bits(engines[0].decode(x, **options)) for x in sources]
+
+
 # --- exhaustive search ---
 
 
@@ -184,6 +205,18 @@ def test_a_beam_wide_enough_is_exhaustive_under_every_penalty(
                                     min_length=min_length, **options)  # fmt: skip
             scores = [(h.score, tuple(h.ids), h.finish_reason) for h in found.hypotheses]
             assert sorted(scores) == sorted(everything[:count])
+
+
+@pytest.mark.parametrize(("kind", "alpha"), ALPHAS)
+@pytest.mark.parametrize("min_length", [0, 3])
+def test_stopping_once_decided_changes_no_result(kind: str, alpha: float, min_length: int) -> None:
+    for seed, (beam, count) in itertools.product(range(60), ((2, 1), (3, 2), (5, 5))):
+        options = {"beam_size": beam, "num_hypotheses": count, "length_penalty": alpha,
+                   "length_penalty_kind": kind, "min_length": min_length}  # fmt: skip
+        for executor in loaded(seed, vocabulary=6, end=(0,), levels=600):
+            stopped = executor.decode([1], search=SearchRule("leave", "best"), **options)
+            to_the_end = executor.decode([1], search=SearchRule("leave", "empty"), **options)
+            assert bits(stopped) == bits(to_the_end)
 
 
 def penalised(log_probs: list[float], kind: str, alpha: float) -> float:
@@ -244,13 +277,13 @@ def ranked(
     return sorted(found, key=lambda item: -item[1])
 
 
-def ours(table: Table, name: str, **options: Any) -> Scored:
+def ours(table: Table, rule: SearchRule, **options: Any) -> Scored:
     def step(state: Any, token: int, number: int) -> Any:
         ids = () if state is None else (*state, token)
         return ids, np.array(table(ids)), None
 
     paths = search(
-        step, None, start=0, end=[END], rule=PRESETS[name], log_probs=checked_log_probs, **options
+        step, None, start=0, end=[END], rule=rule, log_probs=checked_log_probs, **options
     )
     return [(path.ids, path.score) for path in paths]
 
@@ -317,7 +350,51 @@ def marian(
     return best_of(complete, n_best)
 
 
-PROGRAMS = {"opennmt": opennmt, "fairseq": fairseq, "marian": marian}
+def patience(
+    table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
+) -> Scored:
+    """First come, first served: the ones that end among 2 K candidates, until K have."""
+    live: Scored = [((), 0.0)]
+    served: Scored = []
+    for step in range(max_length):
+        looked_at = 1 if beam == 1 else 2 * beam
+        candidates = ranked(table, live, END if step < min_length else None)[:looked_at]
+        live = [item for item in candidates if item[0][-1] != END][:beam]
+        served += [(ids, x / (step + 1) ** alpha) for ids, x in candidates if ids[-1] == END]
+        if len(served) >= beam or not live:
+            return best_of(served[:beam], n_best)
+    return best_of(served + [(ids, x / max_length**alpha) for ids, x in live], n_best)
+
+
+def staying(
+    table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
+) -> Scored:
+    """The only continuation of an ended hypothesis is itself."""
+    places: Scored = [((), 0.0)]
+    results: dict[Ids, float] = {}
+    for step in range(max_length):
+        ended = [place for place in places if place[0][-1:] == (END,)]
+        others = [place for place in places if place not in ended]
+        new = ranked(table, others, END if step < min_length else None)
+        places = best_of(ended + new, beam)
+        for ids, total in places:
+            if ids[-1] == END:
+                results.setdefault(ids, total / len(ids) ** alpha)
+        if places[0][0][-1] == END and len(results) >= n_best and step + 1 < max_length:
+            return best_of(list(results.items()), n_best)
+        if all(ids[-1] == END for ids, _ in places):
+            break
+    cut = [(ids, x / max_length**alpha) for ids, x in places if ids[-1] != END]
+    return best_of(list(results.items()) + cut, n_best)
+
+
+PROGRAMS = {
+    "opennmt": (opennmt, PRESETS["opennmt"]),
+    "fairseq": (fairseq, PRESETS["fairseq"]),
+    "marian": (marian, PRESETS["marian"]),
+    "patience": (patience, PRESETS["patience"]),
+    "staying": (staying, SearchRule("stay", "top", "compete")),
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -329,12 +406,13 @@ def test_rule_finds_what_the_program_finds(name: str) -> None:
         n_best, longest = rng.randint(1, beam), rng.randint(2, 7)
         shortest = 0 if name == "marian" else rng.randint(0, 2)
         alpha = rng.choice((0.0, 0.6, 1.0, 1.4))
-        expected = PROGRAMS[name](
+        program, rule = PROGRAMS[name]
+        expected = program(
             table(seed), beam=beam, n_best=n_best, max_length=longest, min_length=shortest,
             alpha=alpha,
         )  # fmt: skip
         found = ours(
-            table(seed), name, beam_size=beam, num_hypotheses=n_best, length_penalty=alpha,
+            table(seed), rule, beam_size=beam, num_hypotheses=n_best, length_penalty=alpha,
             # The end counts for us: in fairseq one more id, under a minimum one more too.
             max_length=longest + (name == "fairseq"), min_length=shortest + 1 if shortest else 0,
         )  # fmt: skip
@@ -347,7 +425,8 @@ def test_rule_finds_what_the_program_finds(name: str) -> None:
 def test_the_rules_of_programs_differ() -> None:
     """A table for every pair of names on which they do not agree."""
     options = {"beam_size": 3, "num_hypotheses": 3, "max_length": 7, "length_penalty": 1.0}
-    found = {name: [ours(table(s), name, **options) for s in range(50)] for name in PRESETS}
+    found = {name: [ours(table(s), rule, **options) for s in range(50)]
+             for name, rule in PRESETS.items()}  # fmt: skip
     for one, other in itertools.combinations(PRESETS, 2):
         assert found[one] != found[other]
 

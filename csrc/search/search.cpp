@@ -14,6 +14,11 @@ bool ends(const SearchOptions& options, int32_t token) noexcept {
   return std::find(options.end.begin(), options.end.end(), token) != options.end.end();
 }
 
+// At a sentence's maximum only the first end token is possible.
+bool limit_ends(const SearchOptions& options) noexcept {
+  return options.rules.limit == Limit::end && !options.end.empty();
+}
+
 // The id that step `step` of a sentence feeds while its prompt lasts.
 int32_t fed(const SearchOptions& options, int32_t sentence, int32_t step) noexcept {
   if (options.prompts.empty()) return options.start;
@@ -38,7 +43,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
   // Under a minimum the ends may stand before all that are wanted.
   const int32_t count = static_cast<int32_t>(
       std::min<int64_t>(width_ + (rules.min_length > 1 ? end_count : 0), vocabulary));
-  const bool forced = rules.limit == Limit::end && !options.end.empty();
+  const bool forced = limit_ends(options);
 
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
@@ -158,8 +163,7 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
   const bool at_limit = length >= max_length;
   const size_t begin = next_.step.size();
 
-  choose(options, first, last, length,
-         at_limit && rules.limit == Limit::end && !options.end.empty());
+  choose(options, first, last, length, at_limit && limit_ends(options));
   progress.kept = 0;
   int32_t place = 0, living = 0;
   bool full = false;
@@ -181,12 +185,12 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
     if (full) break;
   }
-  const bool done =
-      full || (rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_);
+  const bool topped =
+      rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_;
   if (at_limit) {
-    if (!done) cut(options, sentence, living);
+    if (!full) cut(options, sentence, living);
   } else if (living > 0 &&
-             (done || decided(rules, sentence, next_.live[begin], length, max_length))) {
+             (full || topped || decided(rules, sentence, next_.live[begin], length, max_length))) {
     next_.step.resize(begin);
     next_.live.resize(begin);
   }
@@ -218,6 +222,7 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
     return Candidate{scores_.wanted_log_probs[row], options.end[0]};
   };
   choices_.clear();
+  // Without a token, the lowest id, and of a lower row than any other: first among equals.
   for (int32_t i = 0; i < progress.kept; ++i)
     choices_.push_back({kept_[static_cast<int64_t>(sentence) * beam_ + i], i - beam_, {}});
   double floor = kImpossible;  // `width` choices are known to be at least as good as this
@@ -253,7 +258,6 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
 
 bool Search::better(const Choice& a, const Choice& b) noexcept {
   if (a.log_prob != b.log_prob) return a.log_prob > b.log_prob;
-  if (a.row < 0 || b.row < 0) return a.row < b.row;
   if (a.token.id != b.token.id) return a.token.id < b.token.id;
   return a.row < b.row;
 }
