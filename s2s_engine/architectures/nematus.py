@@ -24,8 +24,8 @@ States: TypeAlias = tuple[Value, ...]  # (h) of a GRU, (h, c) of an LSTM
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 LAYER_NORM_EPS, NEMATUS_EPS = 1e-9, 1e-5
 _ALIASES = (
-    (r"encoder(_r)?_(Ux?|b|bx)_drt_(\d+)(_.*)?", r"encoder_bi\1_cell\3+1_\2\4"),
-    (r"decoder_(Ux?|b|bx)_nl_drt_(\d+)(_.*)?", r"decoder_cell\2+2_\1\3"),
+    (r"encoder(_r)?_(Ux?|b|bx)_drt_(\d{1,3})(_.*)?", r"encoder_bi\1_cell\3+1_\2\4"),
+    (r"decoder_(Ux?|b|bx)_nl_drt_(\d{1,3})(_.*)?", r"decoder_cell\2+2_\1\3"),
     (r"encoder_r_((?:U|W|b)x?)(_.*|)", r"encoder_bi_r_\1\2"),
     (r"encoder_((?:U|W|b)x?)(_lns|_lnb|)", r"encoder_bi_\1\2"),
     (r"encoder(_r)?_(gamma[12])", r"encoder_bi\1_\2"),

@@ -111,10 +111,10 @@ def _check_inputs(full: Config) -> None:
 
 
 def _norm(full: Config) -> str | None:
-    cells = {full["enc-cell"], full["dec-cell"]}
     for key in ("enc-cell", "dec-cell"):
         if full[key] not in CELLS:
             raise ModelFormatError(f"{key} is {full[key]!r}, which is not read: {OTHER_CELLS}")
+    cells = {full["enc-cell"], full["dec-cell"]}
     above = full["enc-type"] == "bi-unidirectional" and full["enc-depth"] > 1
     marked = {
         "enc-cell": above and full["enc-cell-depth"] > 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .readers.marian_files import read_yaml
 from .readers.marian_vocabularies import END, UNKNOWN, Vocabulary, read_vocabulary
 
 MAX_TEXT = 4 << 20
+MAX_NAME = 255
 BEAM_SIZE, MAX_LENGTH_FACTOR = 12, 3  # Marian's decoder, where nothing else is said
 # Keys of Nematus (Theano) that must have one value, and what Nematus calls it by default.
 NEMATUS = {
@@ -36,6 +37,9 @@ def config_of(checkpoint: Checkpoint, weights: Mapping[str, NDArray[Any]]) -> di
     _check_nematus(checkpoint)
     norm = any(name.endswith("_lns") for name in weights)
     source, target = weights["encoder_Wemb"], weights.get("decoder_Wemb", weights["encoder_Wemb"])
+    for table in (source, target, weights["decoder_cell1_U"]):
+        if table.ndim != 2:
+            raise ModelFormatError(f"a matrix has the shape {table.shape}, must have two axes")
     depths = {
         "enc-cell-depth": _count(weights, r"encoder_bi_cell(\d+)_U", 1),
         "dec-cell-base-depth": _count(weights, r"decoder_cell(\d+)_U", 2),
@@ -115,17 +119,18 @@ def decoder_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def vocabularies_of(
-    checkpoint: Checkpoint, options: Options, decoder: Mapping[str, Any], sizes: Mapping[str, int]
+    checkpoint: Checkpoint, options: Options, decoder: Mapping[str, Any], sizes: Sequence[int]
 ) -> dict[str, Vocabulary | None]:
     """Of "source" and "target": as options say, else the files of these names beside the model."""
     names = _listed(decoder, "vocabs")
     if not names and (training := _beside(checkpoint, ".yml")) is not None:
         names = _listed(_yaml(training), "vocabs")
     found: dict[str, Vocabulary | None] = {}
-    for number, (side, size) in enumerate(sizes.items()):
+    for number, (side, size) in enumerate(zip(("source", "target"), sizes, strict=True)):
         stored = None
         if f"{side}_vocabulary" not in options.given and len(names) == len(sizes):
-            path = checkpoint.beside(Path(str(names[number])).name)
+            name = Path(str(names[number])).name
+            path = checkpoint.beside(name) if len(name.encode()) <= MAX_NAME else None
             stored = None if path is None else read_vocabulary(path, size)
         words = options.vocabulary(side, size, None if stored is None else stored.words)
         if stored is None and words is not None:

@@ -167,6 +167,8 @@ def test_search_and_words_are_as_the_files_say(tmp_path: Path) -> None:
         ("v.json", '{\n"UNK": 1, "eos": 0, "x: y": 2,\n"b": 3, "c": 4, "cut": 5}',
          ["eos", "UNK", "x: y", "b", "c"]),
         ("v.yml", "a: 2\nb: 3\nc:d: 4\n", ["</s>", "<unk>", "a", "b", "c:d"]),
+        ("v.yml", "</s>: 0\n<unk>: 1\n\\: 2\n\x85: 3\n---: 4\n",
+         ["</s>", "<unk>", "\\", "\x85", "---"]),
         ("v.txt", "a\n<unk>\nb\nc d\n</s>\ncut\n", ["a", "<unk>", "b", "c d", "</s>"]),
     ],
 )  # fmt: skip
@@ -187,6 +189,7 @@ def test_vocabularies_are_read(name: str, text: str, words: list[str], tmp_path:
         ("v.yml", b"a: 2\nb: 2\n", "the id 2 stands twice"),
         ("v.yml", b"? a\n: 2\n", "line 1: '. a' is not 'word: id'"),
         ("v.yml", b"&x a: 2\n", "line 1"),
+        ("v.yml", b"- a: 2\n", "line 1"),
         ("v.yml", b"a:\n  b: 2\n", "line 1"),
         ("v.yml", b'"\\q": 2\n', "the escape .q is not known"),
         ("v.yml", b'"\\ud800": 2\n', "is no character"),

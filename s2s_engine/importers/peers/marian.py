@@ -27,12 +27,12 @@ VALUES = ("type", "enc-type", "enc-cell", "enc-cell-depth", "enc-depth", "dec-ce
 class MarianScorer:
     """Marian gives the log-probabilities of a target's words and its end; nothing between."""
 
-    def __init__(self, checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: Mapping[str, Any], end: int) -> None:
         if checkpoint.path is None:
             raise InputError(f"{checkpoint.where}: Marian reads files: give the path of the model")
         self.framework = f"pymarian {version('pymarian')}"  # an ImportError where it is not
         self.path, self.sizes = checkpoint.path.resolve(), config["dim-vocabs"]
-        self.options: list[str] = []
+        self.end, self.options = end, list[str]()
         if getattr(checkpoint.content, "config", None) is None:
             self.options = [f"--{key}" for key in FLAGS if config[key]]
             for key in VALUES:
@@ -45,7 +45,7 @@ class MarianScorer:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             source = _names(self.sizes[0], end=last)
-            written = _names(self.sizes[1], end=0)
+            written = _names(self.sizes[1], end=self.end)
             for side, words, ids in (("source", source, read), ("target", written, target)):
                 (folder / f"{side}.vocabulary").write_text("\n".join(words) + "\n")
                 (folder / f"{side}.text").write_text(" ".join(words[i] for i in ids) + "\n")

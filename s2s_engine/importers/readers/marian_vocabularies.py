@@ -25,7 +25,9 @@ ESCAPES = {
     "e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0",
     "L": "\u2028", "P": "\u2029",
 }  # fmt: skip
-LINE = re.compile(r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'|[^\"'].*?)\s*:\s+([0-9]{1,9})")
+QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'")
+NUMBER = re.compile(r"[ \t]+([0-9]{1,9})")
+PLAIN_NEVER = tuple(" \t&*!|>%@`{[,?\"'")
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,12 @@ def _yaml(text: str) -> list[tuple[str, int]]:
         line = line.rstrip("\r ")
         if not line or line.startswith("#") or line in ("---", "..."):
             continue
-        match = LINE.fullmatch(line)
-        if not match or line[0] in " \t&*!|>%@`{[,?":
+        word, _, rest = line.rpartition(":")
+        word, value = word.rstrip(" \t"), NUMBER.fullmatch(rest)
+        plain = word[:1] not in PLAIN_NEVER and word[:2] != "- " and word != ""
+        if not value or not (plain or QUOTED.fullmatch(word)):
             raise RefusedError(f"line {number}: {line[:80]!r} is not 'word: id'")
-        pairs.append((_word(match[1]), int(match[2])))
+        pairs.append((_word(word), int(value[1])))
     return pairs
 
 

@@ -33,9 +33,8 @@ def _recognises(checkpoint: Checkpoint) -> bool:
 
 def _build(checkpoint: Checkpoint, options: Options) -> Model:
     s, weights = _read(checkpoint)
-    sizes = {"source": s["dim-vocabs"][0], "target": s["dim-vocabs"][1]}
     decoder = decoder_of(checkpoint)
-    words = vocabularies_of(checkpoint, options, decoder, sizes)
+    words = vocabularies_of(checkpoint, options, decoder, s["dim-vocabs"])
     rules: dict[str, Any] = {"generation": generation_of(decoder)}
     named = {"tokens": words["source"], "target": words["target"]}
     rules["vocabularies"] = {name: one.words for name, one in named.items() if one is not None}
@@ -110,7 +109,10 @@ def _check(
 def _peer(checkpoint: Checkpoint, options: Options) -> Peer:
     from ..peers.marian import MarianScorer
 
-    return MarianScorer(checkpoint, _read(checkpoint)[0].config)
+    config = _read(checkpoint)[0].config
+    words = vocabularies_of(checkpoint, options, decoder_of(checkpoint), config["dim-vocabs"])
+    target = words["target"]
+    return MarianScorer(checkpoint, config, 0 if target is None else target.end)
 
 
 IMPORTER = Importer(
