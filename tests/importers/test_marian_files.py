@@ -40,7 +40,6 @@ WEIGHTS: dict[str, NDArray[Any]] = {
     "decoder_ff_state_b": np.array([[0.5, -1.5]], np.float32),
     "half": np.array([1, 2, 3], np.float16),
 }
-YAML = YAML.replace("embedding-vectors:\n  []\n", "embedding-vectors: []\n")
 TYPES = {"float32": 0x404, "float16": 0x402, "int8": 0x101}
 
 

@@ -181,6 +181,9 @@ def read_yaml(text: str) -> dict[str, Any]:
                     raise RefusedError("a list goes on behind a scalar")
                 items.append(_scalar(line.lstrip()[2:].strip()))
                 continue
+            if line != line.lstrip() and line.lstrip()[:1] == "[" and key and result[key] is None:
+                result[key] = _value(line.lstrip())  # Marian writes an empty list on its own line
+                continue
             match = KEY.fullmatch(line)
             if not match:
                 raise RefusedError("is neither 'key: value' nor '- value'")
