@@ -82,6 +82,7 @@ def record(model: Model, found: Verification) -> Model:
         "verified_with": found.framework,
         "verified_difference": found.largest_difference,
         "verified_inputs": found.inputs,
+        "verified_weights": "float32",
     }
     return replace(model, provenance={**model.provenance, **facts})
 
