@@ -30,7 +30,7 @@ BEGINS = {
     "&": "an anchor", "*": "an alias", "!": "a tag", "|": "a block text", ">": "a block text",
     "%": "a directive", "@": "a reserved character", "`": "a reserved character",
     "?": "an explicit key", "{": "a mapping within a line", "}": "no value", "]": "no value",
-    ",": "no value", "'": "a text without its closing quote", '"': "a text without its closing quote",
+    ",": "no value", "'": "a text without its last quote", '"': "a text without its last quote",
 }  # fmt: skip
 
 

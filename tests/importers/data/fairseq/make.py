@@ -4,10 +4,10 @@
     pip install torch omegaconf regex sacrebleu bitarray      (torch 2.13.0, omegaconf 2.4.0)
     python make.py <the clone>
 
-Only the modules named in `load` are imported: fairseq's packages pull in hydra 1.0, which no longer
-installs. Weights are drawn with seed 7 and rounded to float16, so that the file is small; logits and
-scores are computed in float64. `beams` of a case: the ids and scores that the generator with its
-defaults (beam 5, length penalty 1, no end at the first step) gives with max_len_b = `b`.
+Only the modules named in `load` are imported: fairseq's packages pull in hydra 1.0, which no
+longer installs. Weights are drawn with seed 7 and rounded to float16, so that the file is small;
+logits and scores are computed in float64. `beams` of a case: the ids and scores that the generator
+with its defaults (beam 5, length penalty 1, no end at the first step) gives with max_len_b = `b`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parents[1]))
@@ -105,6 +106,9 @@ def randomise(model: Any, random: np.random.Generator) -> None:
     for parameter in model.parameters():
         drawn = (0.6 * random.standard_normal(tuple(parameter.shape))).astype(np.float16)
         parameter.data = torch.from_numpy(drawn.astype(np.float64))
+    for name, parameter in model.named_parameters():
+        if name == "decoder.fc_out.bias":
+            parameter.data[1] = -12  # padding is never a target: a trained model does not give it
     model.double().eval()
 
 
@@ -196,9 +200,22 @@ def main(clone: Path) -> None:
         "last_optimizer_state": {"state": {}, "param_groups": []},
     }
     torch.save(state, FOLDER / "checkpoint_best.pt")
+    # Releases between may hold omegaconf's own objects.
+    prefix = "lm_residuals/weights/"
+    config = {"_name": "lstm_lm", "residuals": True, "decoder_layers": 3}
+    state |= {
+        "args": None,
+        "cfg": OmegaConf.create({"model": config, "task": {"_name": "language_modeling"}}),
+        "model": {
+            name.removeprefix(prefix): torch.from_numpy(array.astype(np.float32))
+            for name, array in out.items()
+            if name.startswith(prefix)
+        },
+    }
+    torch.save(state, FOLDER / "checkpoint_cfg.pt")
     words(fairseq, "s", SOURCE, 1).save(str(FOLDER / "dict.de.txt"))
     words(fairseq, "t", TARGET, 8).save(str(FOLDER / "dict.en.txt"))
-    names = ("fairseq.npz", "checkpoint_best.pt", "dict.de.txt", "dict.en.txt")
+    names = ("fairseq.npz", "checkpoint_best.pt", "checkpoint_cfg.pt", "dict.de.txt", "dict.en.txt")
     sums = {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in names}
     (FOLDER / "sha256.json").write_text(json.dumps(sums, indent=1) + "\n")
 
