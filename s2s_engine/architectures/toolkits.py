@@ -274,11 +274,12 @@ def joeynmt(
     e.output(memory=memory, keys=linear(e, memory, w, "decoder.attention.key_layer"))
     decoder = cells(w, "decoder.rnn")
     if hidden != "zero":
-        final = by_layer(e, states)[-1][0]
+        final = [of_direction[0] for of_direction in states[-1]]
         if hidden == "bridge":
             start = linear(e, final, w, "decoder.bridge_layer", activation="tanh")
         else:
-            start = final if final.type.size == width(decoder[0]) else states[-1][0][0]
+            whole = sum(x.type.size for x in final) == width(decoder[0])
+            start = joined(e, final) if whole else final[0]
         # One vector for all layers, and for both h and c.
         hand_over(e, [(start,) * len(roles(one)) for one in decoder])
     x = [d.embedding(d.token, target, scale=factors[1])]

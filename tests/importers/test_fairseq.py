@@ -1,4 +1,4 @@
-"""The fairseq importer against fairseq's own modules and generator, recorded, and PyTorch's cells."""
+"""The fairseq importer against fairseq's own modules and generator (recorded) and torch.nn."""
 
 from __future__ import annotations
 

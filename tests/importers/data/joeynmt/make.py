@@ -98,6 +98,9 @@ def run(joeynmt: Any, name: str, out: dict[str, Any]) -> dict[str, Any]:
     for parameter in model.parameters():
         drawn = (0.6 * random.standard_normal(tuple(parameter.shape))).astype(np.float16)
         parameter.data = torch.from_numpy(drawn.astype(np.float64))
+    # As in a trained model: padding and the beginning are never given, the end sometimes is.
+    model.decoder.att_vector_layer.bias.data[0] = 8
+    model.decoder.output_layer.weight.data[1:4, 0] = torch.tensor([-12.0, -12.0, 1.5])
     model.double().eval()
     for parameter, array in model.state_dict().items():
         out[f"{name}/weights/{parameter}"] = array.numpy().astype(np.float16)
