@@ -271,10 +271,14 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
     alpha = float(told("beam_alpha", told("alpha", -1, -1), -1))
     longest = int(told("max_output_length", training.get("max_output_length") or -1, -1))
     found: dict[str, Any] = {"beam_size": beam, "max_length": longest if longest > 0 else (2, 0)}
+    # Its beams continue ended hypotheses too, which no rule here does; these differ the least.
     if second or not config:
+        found["early_stop"] = "marian"
         found["min_length"] = int(told("min_output_length", 1, 0)) + 1
         if longest > 0:
             found["min_length"] = min(found["min_length"], longest)
+    else:  # until 1.4
+        found["search"] = {"ended": "place", "stop": "top", "limit": "compete"}
     if beam > 1:
         _refuse_search(checkpoint, testing)
     if alpha > 0:
