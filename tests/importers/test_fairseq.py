@@ -238,6 +238,7 @@ REFUSED: list[tuple[str, Edit, str]] = [
     ("plain", weights(decoder__layers__0__bias_hh=None), "has no weight decoder.layers.0.bias_hh"),
     ("plain", weights(encoder__conv__weight=(2, 2)), "no place for: encoder.conv.weight"),
     ("plain", weights(encoder__lstm__weight_ih_l0=(24, 9)), "weight_ih"),
+    ("plain", weights(encoder__lstm__weight_hh_l0=(18, 6)), "must have 4 times as many rows"),
     ("plain", weights(encoder__embed_tokens__weight=None), "has no weight encoder.embed_tokens"),
     ("projected", weights(decoder__encoder_cell_proj__weight=None), "encoder_cell_proj"),
 ]
@@ -275,6 +276,14 @@ def test_what_is_no_checkpoint_of_fairseq(tmp_path: Path) -> None:
         Engine.load(path, importer="fairseq")
     with pytest.raises(ModelFormatError, match="is no file of fairseq"):
         Engine.load({"decoder.embed_tokens.weight": np.zeros((2, 2))}, importer="fairseq")
+
+
+def test_no_shape_gets_through(tmp_path: Path) -> None:
+    for name in state("bidirectional_two")["model"]:
+        for shape in ((), (0,), (3,), (1, 1), (0, 4), (2, 3, 4)):
+            path = written(tmp_path, "bidirectional_two", weights(**{name: shape}))
+            with pytest.raises(ModelFormatError, match=r"\.(ckpt|pt): "):
+                Engine.load(path)
 
 
 # --- the fixtures ---

@@ -309,6 +309,14 @@ def test_what_is_no_checkpoint_of_joey_nmt(tmp_path: Path) -> None:
         Engine.load({name: np.zeros((2, 2)) for name in ("a", "b")}, importer="joeynmt")
 
 
+def test_no_shape_gets_through(tmp_path: Path) -> None:
+    for name in weights("lstm_luong"):
+        for shape in ((), (0,), (3,), (1, 1), (0, 4), (2, 3, 4)):
+            path = written(tmp_path, "lstm_luong", weight(name, shape))
+            with pytest.raises(ModelFormatError, match=r"\.(ckpt|pt): "):
+                Engine.load(path)
+
+
 # --- the fixtures ---
 
 

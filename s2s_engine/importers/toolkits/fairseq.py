@@ -29,6 +29,8 @@ MAX_STEPS = 200  # fairseq-generate's --max-len-b, the end not included
 OVERWRITE = "#fairseq:overwrite"
 TRUE, FALSE = (True, 1, "1", "True"), (False, 0, "0", "False")
 MAX_DEPTH = 8
+LSTM = (4,)  # gates
+MAX_LANGUAGE = 100
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
@@ -44,7 +46,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
     w, facts = _weights(checkpoint), _facts(checkpoint)
     architecture = _architecture(checkpoint, facts, options)
     _agree(checkpoint, facts, w, architecture)
-    check(checkpoint, w, _names(w, architecture))
+    check(checkpoint, w, _names(w, architecture), LSTM)
     if architecture == "lstm_lm":
         return _language_model(checkpoint, options, w, facts)
     words = {
@@ -87,10 +89,12 @@ def _language_model(
 def _generation(facts: Mapping[str, Any]) -> dict[str, Any]:
     """fairseq-generate's defaults: --beam 5, --lenpen 1, --min-len 1, --max-len-b 200."""
     positions = facts.get("max_target_positions")
-    limit = positions - 1 if type(positions) is int and positions > 1 else MAX_STEPS
+    limit = MAX_STEPS
+    if isinstance(positions, (int, float)) and 1 < positions < MAX_STEPS:
+        limit = int(positions) - 1
     return {
         "beam_size": 5,
-        "max_length": min(MAX_STEPS, limit) + 1,
+        "max_length": limit + 1,
         "min_length": 2,
         "early_stop": "fairseq",
         "length_penalty": 1.0,
@@ -218,7 +222,8 @@ def _words(
     given = options.given.get(f"{side}_vocabulary")
     if given is None:
         name = f"dict.{language}.txt" if isinstance(language, str) else "dict.txt"
-        path = checkpoint.beside(name) if Path(name).name == name else None
+        is_name = Path(name).name == name and len(name) < MAX_LANGUAGE
+        path = checkpoint.beside(name) if is_name else None
         return options.vocabulary(side, size, None if path is None else _dictionary(path))
     if isinstance(given, (str, Path)) and _is_dictionary(Path(given)):
         words = _dictionary(Path(given))

@@ -95,11 +95,11 @@ def _facts(checkpoint: Checkpoint, options: Options) -> _Facts:
     model = _section(config, "model")
     encoder, decoder = _section(model, "encoder"), _section(model, "decoder")
     _recurrent(checkpoint, w)
+    hidden = _hidden(checkpoint, w, model, decoder, options)
+    check(checkpoint, w, _names(w, hidden), tuple(GATES))
     if model:
         _agree(checkpoint, w, encoder, decoder)
         _activation(checkpoint, config, decoder)
-    hidden = _hidden(checkpoint, w, model, decoder, options)
-    check(checkpoint, w, _names(w, hidden))
     return _Facts(w, hidden, _scale(checkpoint, model, options), config)
 
 
@@ -170,7 +170,11 @@ def _activation(
 def _version(config: Mapping[str, Any]) -> tuple[int, ...]:
     """Of config.yaml; (0,) where it does not say."""
     parts = str(config.get("joeynmt_version", "")).split(".")[:2]
-    return tuple(int(part) for part in parts) if all(p.isdecimal() for p in parts) else (0,)
+    return (
+        tuple(int(part) for part in parts)
+        if all(p.isdecimal() and len(p) < 9 for p in parts)
+        else (0,)
+    )
 
 
 def _hidden(
