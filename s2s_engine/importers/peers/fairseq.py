@@ -85,7 +85,6 @@ class Fairseq:
         steps = {name: torch.stack(values) for name, values in found.items()}
         if "decoder.alignment" in steps:
             first["encoder.memory"] = memory
-            steps["decoder.alignment"] = steps["decoder.alignment"][..., None]
         return numbers(first | steps)
 
     def _by_layer(self, states: torch.Tensor) -> torch.Tensor:

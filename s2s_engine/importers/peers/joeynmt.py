@@ -73,7 +73,7 @@ class JoeyNmt:
             for role, values in zip("hc", by_role, strict=False):
                 for k in range(self.count):
                     found.setdefault(f"decoder.{role}{k}", []).append(values[k, 0])
-            found.setdefault("decoder.alignment", []).append(weights[:, None])
+            found.setdefault("decoder.alignment", []).append(weights)
             if self.fed:
                 found.setdefault("decoder.feed", []).append(vector)
             found.setdefault("decoder.logits", []).append(self.layer("output", vector))
