@@ -174,7 +174,14 @@ def language_model(fairseq: Any, name: str, given: dict[str, Any], out: dict[str
         logits, _ = model(torch.tensor([[2, *forced]]))
         record(out, f"{name}/{number}", None, forced)
         out[f"{name}/{number}/decoder.logits"] = logits[0].numpy().astype(np.float32)
-    return {"args": vars(args), "beams": []}
+    beams = []
+    for limit in (25, 8):
+        generator = fairseq.SequenceGenerator([model], target, beam_size=5, max_len_b=limit)
+        net = {"src_tokens": torch.tensor([[2]]), "src_lengths": torch.tensor([1])}
+        for best in generator.generate([model], {"net_input": net}, bos_token=2):
+            found = [[one["tokens"].tolist(), round(float(one["score"]), 5)] for one in best]
+            beams.append({"source": [], "b": limit, "beams": found})
+    return {"args": vars(args), "beams": beams}
 
 
 def main(clone: Path) -> None:
