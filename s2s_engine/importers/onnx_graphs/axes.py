@@ -36,12 +36,14 @@ UNROLLED = (
 
 @dataclass
 class Call:
-    """A node with its inputs. source: the length of the graph's sources."""
+    """A node with its inputs. source: the length of the graph's sources; example: a number that
+    stands for it in the file, 0 if none does."""
 
     node: Node
     given: list[Tensor | Array | None]
     opset: int
     source: object
+    example: int = 0
 
     def tensor(self, number: int) -> Tensor:
         value = self.given[number]
@@ -106,6 +108,7 @@ def _slice(call: Call) -> list[Tensor]:
     x = call.tensor(0)
     for axis, start, end, step in slices(call.node, call.given, len(x.axes)):
         if x.axes[axis] == S:
+            end = S if call.example and end == call.example else end
             x = _positions(x, axis, start, end, step)
             continue
         if isinstance(start, Size) or isinstance(end, Size):
@@ -224,10 +227,13 @@ def _reshape(call: Call) -> list[Tensor]:
         target = [x.axes[n] if size == 0 else size for n, size in enumerate(target)]
     if target.count(-1) == 1:
         target[target.index(-1)] = _rest(x, [size for size in target if size != -1])
+    if x.time is not None and S not in target:
+        target = _with_length(x, target, call.example)
     if target.count(S) != x.axes.count(S):
         raise ValueError(
             f"{shape_text(x.axes)} becomes {shape_text(target)}: a length of the exporter's "
-            "example is fixed in the file; export with the source's length as a dynamic axis"
+            "example is fixed in the file; export with the source's length as a dynamic axis, "
+            "or say example_length="
         )
     whole = _count(x.axes)
     if x.time is not None and _count(x.axes[: x.time]) != _count(target[: target.index(S)]):
@@ -235,6 +241,20 @@ def _reshape(call: Call) -> list[Tensor]:
     if _count(target) != whole or any(not isinstance(t, Size) and t < 1 for t in target):
         raise ValueError(f"{shape_text(x.axes)} cannot become {shape_text(target)}")
     return [tensor(x.expr, target)]
+
+
+def _with_length(x: Tensor, target: list[Any], example: int) -> list[Any]:
+    """S in the place of the example's length."""
+    assert x.time is not None
+    before = _count(x.axes[: x.time])
+    places = [
+        place
+        for place, size in enumerate(target)
+        if size == example and _count(target[:place]) == before
+    ]
+    if len(places) == 1:
+        target[places[0]] = S
+    return target
 
 
 def _count(axes: Sequence[Any]) -> int:
@@ -300,6 +320,7 @@ def _expand(call: Call) -> list[Tensor]:
     target = [1] * (rank - len(target)) + target
     axes: list[Axis] = []
     for axis, size in zip(old, target, strict=True):
+        size = S if axis == S and size == call.example else size
         if size not in (1, axis) and not (axis == 1 and size == S):
             raise ValueError(f"{shape_text(old)} is spread to {shape_text(target)}")
         axes.append(axis if size == 1 else size)

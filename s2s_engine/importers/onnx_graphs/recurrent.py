@@ -37,7 +37,7 @@ PARAMETERS: dict[str, tuple[float | None, float | None]] = {
 @dataclass(frozen=True)
 class Recurrence:
     """One direction. functions: of the gates, of the candidate and, of an LSTM, of the cell state;
-    clip: what they read is bounded to [-clip, clip], 0 not."""
+    clip: what the first two read is bounded to [-clip, clip], 0 not."""
 
     kind: str
     functions: tuple[str, ...]
@@ -330,7 +330,8 @@ def _equations(
     i, f = gate(0, 0, c), gate(1, 1, c)
     new = g.add(g.multiply(f, c), g.multiply(i, apply(both(2, h), functions[1])))
     o = gate(3, 2, new)
-    return g.multiply(o, apply(new, functions[2])), new
+    # onnxruntime bounds what the gates' functions read, and not the cell state.
+    return g.multiply(o, g.activation(new, functions[2])), new
 
 
 def _clipped(g: GraphBuilder, x: Value, clip: float) -> Value:

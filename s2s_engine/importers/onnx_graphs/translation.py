@@ -61,7 +61,7 @@ def is_zero(expr: Expr) -> bool:
 # --- the encoder ---
 
 
-def encoder_side(file: OnnxFile, time_axis: str | None, where: str) -> Side:
+def encoder_side(file: OnnxFile, time_axis: str | None, where: str, example: int = 0) -> Side:
     """Reads the encoder with each open length as the source's, and takes the one that fits."""
     inputs = inputs_of(file)
     for value in inputs:
@@ -74,16 +74,21 @@ def encoder_side(file: OnnxFile, time_axis: str | None, where: str) -> Side:
         if time_axis not in lengths:
             raise InputError(f"{where}: time_axis is {time_axis!r}, open axes are {lengths}")
         lengths = [time_axis]
+    if not lengths and example:
+        return _encoder(
+            file, [_opened(value, example, where) for value in inputs], "S", where, example
+        )
     if not lengths:
         shapes = ", ".join(f"{v.name} {shape_text(v.shape or ())}" for v in inputs)
         raise ModelFormatError(
-            f"{where}: the encoder graph reads a source of one fixed length ({shapes}): {OPEN}"
+            f"{where}: the encoder graph reads a source of one fixed length ({shapes}): {OPEN}, or "
+            "say example_length= where no node depends on it"
         )
     found: dict[str, Side] = {}
     errors: list[ModelFormatError] = []
     for length in lengths:
         try:
-            found[length] = _encoder(file, inputs, length, where)
+            found[length] = _encoder(file, inputs, length, where, example)
         except ModelFormatError as error:
             errors.append(error)
     if not found:
@@ -111,8 +116,23 @@ def _symbol(value: Described, axis: int) -> str:
     return str(value.shape[axis] or f"{value.name}[{axis}]")
 
 
-def _encoder(file: OnnxFile, inputs: Sequence[Described], length: str, where: str) -> Side:
-    walk = Walk(file, "encoder", S)
+def _opened(value: Described, example: int, where: str) -> Described:
+    """The input with an open axis where the exporter's example had its length."""
+    assert value.shape is not None
+    axes = [axis for axis, size in enumerate(value.shape) if size == example]
+    if len(axes) > 1:
+        raise ModelFormatError(
+            f"{where}: input {value.name!r} {shape_text(value.shape)} has {len(axes)} axes of "
+            f"{example}, example_length; one can be the source's: {OPEN}"
+        )
+    shape = tuple("S" if axis in axes else size for axis, size in enumerate(value.shape))
+    return Described(value.name, value.dtype, shape)
+
+
+def _encoder(
+    file: OnnxFile, inputs: Sequence[Described], length: str, where: str, example: int
+) -> Side:
+    walk = Walk(file, "encoder", S, example)
     for value in inputs:
         assert value.shape is not None
         axes: list[Axis] = [
@@ -161,9 +181,11 @@ def _output(walk: Walk, name: str) -> Tensor:
 # --- the decoder ---
 
 
-def decoder_side(file: OnnxFile, names: Interface, encoder: Side, where: str) -> Side:
+def decoder_side(
+    file: OnnxFile, names: Interface, encoder: Side, where: str, example: int = 0
+) -> Side:
     """Reads one step: states and memories have the axes that the encoder's outputs give them."""
-    walk = Walk(file, "decoder", S)
+    walk = Walk(file, "decoder", S, example)
     described = {value.name: value for value in inputs_of(file)}
     token = described[names.token]
     if token.shape is None or any(isinstance(size, int) and size != 1 for size in token.shape):
@@ -184,6 +206,7 @@ def decoder_side(file: OnnxFile, names: Interface, encoder: Side, where: str) ->
             padded = 0
         else:
             axes, padded = _bound(value, source, encoder.outputs[source], single, where)
+            padded = 0 if padded == example else padded
         kind = "sequence" if S in axes else "vector"
         size = int(np.prod([axis for axis in axes if isinstance(axis, int)]))
         expr = Expr("input", (), {"name": name}, kind=kind, size=size)

@@ -39,11 +39,13 @@ WAY_OUT = (
 
 @dataclass
 class Walk:
-    """The values of one graph by name. source: the S of the graph's sources, an open length."""
+    """The values of one graph by name. source: the S of the graph's sources, an open length;
+    example: the length that stands for it in the file."""
 
     file: OnnxFile
     role: str
     source: object
+    example: int = 0
     values: dict[str, Known] = field(default_factory=dict)
     calls: int = 0
 
@@ -125,7 +127,7 @@ class Walk:
         if handler is None:
             way = WAYS_OUT.get(node.op_type, WAY_OUT)
             raise refused(where, f"this operator has no translation here; {way}")
-        return handler(Call(node, given, version, self.source))
+        return handler(Call(node, given, version, self.source, self.example))
 
     def _function(self, node: Node) -> Function | None:
         found = (

@@ -24,7 +24,8 @@ TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(double)":
 class Session:
     """One graph. before: by outputs that are a softmax, what the softmax reads."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, time_axis: str | None = None) -> None:
+        self._time_axis = time_axis
         if path is None:
             raise InputError("onnxruntime runs files: give paths, not bytes")
         model = onnx.load(path)
@@ -46,7 +47,7 @@ class Session:
         self.outputs = [value.name for value in self._session.get_outputs()]
 
     def run(self, given: Mapping[str, Any]) -> dict[str, Array]:
-        """Values are brought to the rank of the inputs; open axes take what is left."""
+        """Values are brought to the rank of the inputs."""
         feeds = {name: self._shaped(name, value) for name, value in given.items()}
         found = self._session.run(self.outputs, feeds)
         return dict(zip(self.outputs, map(np.asarray, found), strict=True))
@@ -56,20 +57,26 @@ class Session:
         array = np.asarray(value, TYPES.get(want.type, np.float32))
         if array.ndim == len(want.shape):
             return array
-        larger = list(np.squeeze(array).shape)
-        shape: list[int] = []
-        for size in want.shape:
-            if isinstance(size, int):
-                shape.append(size)
-                if size != 1 and larger and larger[0] == size:
-                    larger.pop(0)
-            else:
-                shape.append(larger.pop(0) if larger else 1)
-        if int(np.prod(shape)) > array.size:  # a memory of a fixed length: zeros behind the source
+        open_axes = [axis for axis, size in enumerate(want.shape) if not isinstance(size, int)]
+        shape = [size if isinstance(size, int) else 1 for size in want.shape]
+        count = int(np.prod(shape))
+        if array.size > count:
+            shape[self._time(name, open_axes)] = array.size // count
+        if array.size < count:  # a memory of a fixed length: zeros behind the source
             room = np.zeros(shape, array.dtype)
             room.reshape(-1)[: array.size] = array.ravel()
             return room
         return array.reshape(shape)
+
+    def _time(self, name: str, axes: Sequence[int]) -> int:
+        """The axis of positions among the open ones."""
+        names = {str(self.inputs[name].shape[axis]): axis for axis in axes}
+        if self._time_axis in names:
+            return names[self._time_axis]
+        left = [axis for name, axis in names.items() if "batch" not in name.lower()]
+        if len(left) != 1:
+            raise InputError(f"input {name!r} has {len(left)} open axes: say time_axis=")
+        return left[0]
 
 
 class OnnxRuntime:
@@ -77,10 +84,12 @@ class OnnxRuntime:
 
     def __init__(self, paths: Mapping[str, Path | None], options: Options) -> None:
         self.framework = f"onnxruntime {onnxruntime.__version__}"
-        self._encoder = Session(paths["encoder"])
+        self._encoder = Session(paths["encoder"], options.get("time_axis"))
         self._decoder: Session | None = None
         self._logits = options.get("logits", "logits")
+        self._example = options.get("example_length", 0)
         self._times: dict[str, int | None] = {}
+        self._after: dict[str, Array] | None = None
         if "decoder" in paths:
             self._decoder = Session(paths["decoder"])
             first, second = (read_onnx(paths[role] or Path()) for role in ("encoder", "decoder"))
@@ -146,15 +155,20 @@ class OnnxRuntime:
     def _rows(self, name: str, encoded: Mapping[str, Array], inputs: Mapping[str, Any]) -> Array:
         """(S, D) or (D): the axis of positions is the one that grows with the source."""
         if name not in self._times:
-            longer = self.encode({n: _longer(n, value) for n, value in inputs.items()})
             for each, array in encoded.items():
-                pairs = zip(array.shape, longer[each].shape, strict=True)
-                grown = [axis for axis, (a, b) in enumerate(pairs) if a != b]
-                self._times[each] = grown[0] if grown else None
+                self._times[each] = next(iter(self._grown(each, array, inputs)), None)
         axis, array = self._times[name], encoded[name]
         if axis is None:
             return array.reshape(-1)
         return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+
+    def _grown(self, name: str, array: Array, inputs: Mapping[str, Any]) -> list[int]:
+        if self._example:  # no other length runs
+            return [axis for axis, size in enumerate(array.shape) if size == self._example]
+        if self._after is None:
+            self._after = self.encode({n: _longer(n, value) for n, value in inputs.items()})
+        pairs = zip(array.shape, self._after[name].shape, strict=True)
+        return [axis for axis, (a, b) in enumerate(pairs) if a != b]
 
 
 def _longer(name: str, value: Any) -> Any:

@@ -79,8 +79,9 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
         return _encoder_alone(encoder, options, where)
     decoder: OnnxFile = parts["decoder"].content
     pairing = names.interface(encoder, decoder, *names.options(options), where)
-    first = translation.encoder_side(encoder, options.get("time_axis"), where)
-    step = translation.decoder_side(decoder, pairing, first, where)
+    example = options.get("example_length", 0)
+    first = translation.encoder_side(encoder, options.get("time_axis"), where, example)
+    step = translation.decoder_side(decoder, pairing, first, where, example)
     slots = max(one.padded for one in step.inputs.values())
     if slots:
         options.require("padding")
@@ -98,7 +99,8 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
 
 
 def _encoder_alone(encoder: OnnxFile, options: Options, where: str) -> Model:
-    side = translation.encoder_side(encoder, options.get("time_axis"), where)
+    example = options.get("example_length", 0)
+    side = translation.encoder_side(encoder, options.get("time_axis"), where, example)
     ids = translation.source_ids(side, where)
     source = None if ids is None else translation.table_size(side, ids, where)
     outputs, logits = list(side.outputs), options.get("logits")
@@ -143,6 +145,8 @@ IMPORTER = Importer(
                "'h=hidden,memory=outputs,c=zeros'"),
         Option("logits", str, "which output is scored"),
         Option("time_axis", str, "which open axis of the encoder's inputs is the source's length"),
+        Option("example_length", int, "which number in the file is the length of the exporter's "
+               "example: sources of any length are read in its place"),
         Option("padding", ("zeros",), "what the program that drives the graphs writes behind the "
                "source into a memory of a fixed length"),
         Option("source_prepend", list, "the ids before every source (default: none)"),
