@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 import zipfile
@@ -25,8 +24,7 @@ from onnx_networks import Graph  # noqa: E402
 from verified import check  # noqa: E402
 
 from s2s_engine import Engine  # noqa: E402
-from s2s_engine.importers.loading import Imported, open_foreign  # noqa: E402
-from s2s_engine.importers.verification import verify  # noqa: E402
+from s2s_engine.importers.loading import Imported  # noqa: E402
 
 pytestmark = pytest.mark.parity("torch", "onnx", "onnxruntime")
 DATA = Path(__file__).parent / "data" / "onnx"

@@ -82,16 +82,10 @@ def test_functions(kind: str, functions: list[str], tmp_path: Path) -> None:
     alphas = [1.0 for name in functions if name == "Affine"]
     more = {"activation_alpha": alphas} if alphas else {}
     verified(recurrent(tmp_path / "node.onnx", kind, activations=functions, **more))
-    both = {"activation_alpha": alphas * 2} if alphas else {}
-    verified(
-        recurrent(
-            tmp_path / "node.onnx",
-            kind,
-            direction="bidirectional",
-            activations=functions * 2,
-            **both,
-        )  # fmt: skip
-    )
+    if alphas:
+        more = {"activation_alpha": alphas * 2}
+    path = tmp_path / "both.onnx"
+    verified(recurrent(path, kind, direction="bidirectional", activations=functions * 2, **more))
 
 
 def test_a_function_of_its_own_in_each_direction(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ class Session:
         if path is None:
             raise InputError("onnxruntime runs files: give paths, not bytes")
         model = onnx.load(path)
+        # Exporters describe values with the shapes of their example, and onnxruntime believes them.
+        del model.graph.value_info[:]
+        for value in model.graph.output:
+            value.type.tensor_type.ClearField("shape")
         self.named = [value.name for value in model.graph.output]
         self.before = {
             node.output[0]: node.input[0]

@@ -1,4 +1,4 @@
-"""Writes dynamo.zip: the networks of onnx_networks.py as torch.onnx.export(dynamo=True) writes them.
+"""Writes dynamo.zip: the networks of onnx_networks.py through torch.onnx.export(dynamo=True).
 
 Made once with torch 2.13.0, onnx 1.23.2 and onnxscript 0.7.2 (pip install torch onnx onnxscript),
 seed 1: python tests/importers/data/onnx/make.py [folder]. Each graph has a process of its own:
@@ -57,17 +57,17 @@ def graph(made: str, number: int, path: Path) -> None:
 def main() -> None:
     """All graphs into one archive without dates, and its SHA-256 beside it."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
-    with tempfile.TemporaryDirectory() as name:
-        with zipfile.ZipFile(folder / "dynamo.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for network, made in NETWORKS.items():
-                roles = ROLES[:1] if network in ("tagger", "unrolled") else ROLES
-                for number, role in enumerate(roles):
-                    if f"{network}/{role}" in SAME:
-                        continue
-                    path = Path(name) / "graph.onnx"
-                    graph(made, number, path)
-                    entry = zipfile.ZipInfo(f"{network}/{role}.onnx")
-                    archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    archive = zipfile.ZipFile(folder / "dynamo.zip", "w", zipfile.ZIP_DEFLATED)
+    with tempfile.TemporaryDirectory() as name, archive:
+        for network, made in NETWORKS.items():
+            roles = ROLES[:1] if network in ("tagger", "unrolled") else ROLES
+            for number, role in enumerate(roles):
+                if f"{network}/{role}" in SAME:
+                    continue
+                path = Path(name) / "graph.onnx"
+                graph(made, number, path)
+                entry = zipfile.ZipInfo(f"{network}/{role}.onnx")
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
     digest = hashlib.sha256((folder / "dynamo.zip").read_bytes()).hexdigest()
     (folder / "SHA256").write_text(f"{digest}  dynamo.zip\n")
 
