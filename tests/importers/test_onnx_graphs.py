@@ -260,6 +260,22 @@ def test_names_that_do_not_tell_are_asked_for(tmp_path: Path) -> None:
         Engine.load(files, **{**options, "logits": "x"})
 
 
+@pytest.mark.parametrize(
+    "before,after,other",
+    [
+        ("hidden", "hidden_out", "encoder_hidden"), ("h", "h_next", "h_n"), ("h0", "hn", "hidden"),
+        ("decoder_hidden", "next_hidden", "h0"), ("hidden_state", "new_hidden_state", "hidden"),
+        ("h_1", "h_1_next", "h_1"), ("past_h", "present_h", "h"),
+    ],
+)  # fmt: skip
+def test_names_of_one_state_are_known(before: str, after: str, other: str, tmp_path: Path) -> None:
+    files = script(networks.additive(), tmp_path)
+    renamed(files[0], {"hidden": other, "memory": "outputs"})
+    names = {"hidden": before, "hidden_out": after, "memory": "encoder_outputs"}
+    renamed(files[1], {**names, "logits": "outputs"})
+    verified(files, logits="outputs", **IDS)
+
+
 def test_a_memory_of_fixed_length_needs_to_be_told(tmp_path: Path) -> None:
     files = script(networks.slots(), tmp_path)
     with pytest.raises(InputError, match="needs the option padding"):
@@ -340,6 +356,28 @@ def test_a_node_without_translation_is_named(name: str, tmp_path: Path) -> None:
         Engine.load(path)
     assert "encoder graph, node" in str(error.value)
     assert nodes[0].op_type in str(error.value) or nodes[-1].op_type in str(error.value)
+
+
+@pytest.mark.parametrize("op,copies", [("Add", 40), ("Add", 9000), ("Concat", 40)])
+def test_long_chains_are_refused_in_no_time(op: str, copies: int, tmp_path: Path) -> None:
+    more = {"axis": 2} if op == "Concat" else {}
+    nodes = [
+        node(op, [f"a{n}" if n else "x", "x" if copies > 99 else f"a{n}" if n else "x"],
+             [f"a{n + 1}"], **more)
+        for n in range(copies)
+    ]  # fmt: skip
+    last = [
+        node("Tanh", [f"a{copies}"], ["t"]), node("MatMul", ["t", "column"], ["e"]),
+        node("Softmax", ["e"], ["w"], axis=1), node("Mul", ["w", "x"], ["v"]),
+        node("ReduceSum", ["v", "one"], ["logits"], keepdims=1),
+    ]  # fmt: skip
+    column = np.ones((4, 1), np.float32)
+    path = lookup([*nodes, *last], tmp_path, weights={"column": column})
+    if (op, copies) == ("Add", 40):
+        Engine.load(path).close()
+        return
+    with pytest.raises(ModelFormatError, match="more than|at most|4096"):
+        Engine.load(path)
 
 
 def test_external_data_is_refused(tmp_path: Path) -> None:

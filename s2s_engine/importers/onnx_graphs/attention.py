@@ -11,6 +11,8 @@ import numpy as np
 
 from .expressions import Array, Expr, linear, mapped, value_of
 
+MAX_TERMS = 64
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -92,12 +94,19 @@ def _additive(expr: Expr) -> Scores | None:
 
 
 def _terms(expr: Expr) -> list[Expr]:
-    """What is added, sums of sums included."""
-    if expr.op == "linear" and expr["activation"] == "identity":
-        return _products(expr)
-    if expr.op != "add":
-        return [expr]
-    return [term for one in expr.inputs for term in _terms(one)]
+    """What is added, sums of sums included; none where that is more than is joined."""
+    left, found = [expr], list[Expr]()
+    while left:
+        one = left.pop()
+        if one.op == "add":
+            left.extend(one.inputs)
+        elif one.op == "linear" and one["activation"] == "identity":
+            found.extend(_products(one))
+        else:
+            found.append(one)
+        if len(left) + len(found) > MAX_TERMS:
+            return []
+    return found
 
 
 def _products(expr: Expr) -> list[Expr]:

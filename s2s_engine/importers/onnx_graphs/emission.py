@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...builder import GraphBuilder
+from ...errors import ModelFormatError
 from .attention import scores
 from .expressions import Array, Expr, value_of
 from .recurrent import write
@@ -163,6 +164,11 @@ class Emission:
             self._sum(expr)
         elif expr.op == "position_softmax":
             self._values[expr.number] = self._attention(expr, None)[1]
+        elif expr.op not in WRITERS:
+            raise ModelFormatError(
+                f"{expr.op} is read as the last operation before the logits alone: say logits= "
+                "where it is"
+            )
         else:
             one = WRITERS[expr.op](self._g, expr, [self._value(i) for i in expr.inputs])
             self._values[expr.number] = one

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...errors import ModelFormatError
 
 Array: TypeAlias = NDArray[Any]
-MAX_RUNS = 64
+MAX_RUNS, MAX_FEATURES = 64, 1 << 20
 _numbers = count()
 
 
@@ -199,21 +199,25 @@ def activation(expr: Expr, function: str) -> Expr:
 def concat(inputs: Sequence[Expr]) -> Expr:
     if len(inputs) == 1:
         return inputs[0]
-    return Expr("concat", tuple(inputs), kind=joint(inputs), size=sum(one.size for one in inputs))
+    size = sum(one.size for one in inputs)
+    if size > MAX_FEATURES:
+        raise ValueError(f"joins {size} features, more than {MAX_FEATURES}")
+    return Expr("concat", tuple(inputs), kind=joint(inputs), size=size)
 
 
 def sliced(expr: Expr, start: int, stop: int) -> Expr:
+    while expr.op == "concat":  # of one part alone: nothing is joined only to be cut
+        ends = np.cumsum([one.size for one in expr.inputs])
+        number = int(np.searchsorted(ends, start, side="right"))
+        begin = int(ends[number]) - expr.inputs[number].size
+        if stop > ends[number]:
+            break
+        expr, start, stop = expr.inputs[number], start - begin, stop - begin
+    number_of = value_of(expr)
     if (start, stop) == (0, expr.size):
         return expr
-    if expr.op == "concat":  # of one part alone: nothing is joined only to be cut
-        for part in expr.inputs:
-            if start >= 0 and stop <= part.size:
-                return sliced(part, start, stop)
-            start, stop = start - part.size, stop - part.size
-        start, stop = start + expr.size, stop + expr.size
-    number = value_of(expr)
-    if number is not None:
-        return constant(number[start:stop])
+    if number_of is not None:
+        return constant(number_of[start:stop])
     attributes = {"start": start, "stop": stop}
     return Expr("slice", (expr,), attributes, kind=expr.kind, size=stop - start)
 

@@ -115,7 +115,10 @@ def _unary(function: Callable[[Any], Any]) -> Callable[[Node, Sequence[Any], int
 
 def _compared(node: Node, given: Sequence[Any], opset: int) -> Any:
     """Of an open length and a number: a length is at least 1, so that some are told apart."""
+    bounded(int(np.prod(np.broadcast_shapes(given[0].shape, given[1].shape))))
     a, b = np.broadcast_arrays(*given)
+    if object not in (a.dtype, b.dtype):
+        return a == b
     out = np.empty(a.shape, np.bool_)
     for at in np.ndindex(a.shape):
         x, y = a[at], b[at]

@@ -17,8 +17,9 @@ ZEROS = "zeros"
 _SAME = re.compile(
     r"^(?:(?:in|input|prev|previous|past|last|next|new|out|output|present|updated|decoder|dec|"
     r"encoder|enc|initial|init)_)+|(?:_(?:in|input|prev|previous|past|last|next|new|out|output|"
-    r"present|updated|n|t|0|1|state))+$"
+    r"present|updated|n|t|state))+$"
 )
+_ENCODERS = re.compile(r"(?:encoder|enc|source|src|memory|keys)(?![a-z])", re.IGNORECASE)
 _WORDS = {"hidden": "h", "hn": "h", "h0": "h", "ht": "h", "cell": "c", "cn": "c", "c0": "c",
           "ct": "c"}  # fmt: skip
 
@@ -56,7 +57,7 @@ def stem(name: str) -> str:
     short = _SAME.sub("", plain) or plain
     found = re.match(r"^(hidden|cell|h|c)_?(\d+)$", short)
     if found and short != plain:
-        return found[1][0] + found[2]
+        return found[1][0] + ("" if found[2] == "0" else found[2])
     return _WORDS.get(short, short)
 
 
@@ -82,7 +83,9 @@ def interface(
     told, from_encoder = pairs(states, "states"), pairs(hand_over, "hand_over")
     _known(told, inputs, outputs, "states", where)
     _known(from_encoder, inputs, [*sources, ZEROS], "hand_over", where)
-    carried = {**_matched([n for n in inputs if n not in told], outputs, told), **told}
+    # What is called the encoder's is no state, whatever outputs are called.
+    own = [n for n in inputs if n not in told and (n in outputs or not _ENCODERS.match(n))]
+    carried = {**_matched(own, outputs, told), **told}
     given = {
         **_matched([n for n in inputs if n not in from_encoder], sources, {}), **from_encoder
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from .folding import folded, number_of
 from .nodes import HANDLERS, Call
 
 Known: TypeAlias = "Tensor | Array | None"
-MAX_CALLS = 1 << 16
+MAX_CALLS, MAX_NUMBERS = 1 << 16, 1 << 27
 MAX_DEPTH = 16
 STANDARD = ("", "ai.onnx")
 BROKEN = (
@@ -48,6 +49,7 @@ class Walk:
     example: int = 0
     values: dict[str, Known] = field(default_factory=dict)
     calls: int = 0
+    numbers: int = 0
 
     def run(self) -> None:
         """All nodes; ModelFormatError names the one that has no translation."""
@@ -108,7 +110,7 @@ class Walk:
         depth: int,
         where: str,
     ) -> Sequence[Known]:
-        function = self._function(node)
+        function = self._functions.get((node.domain, node.op_type))
         if function is not None:
             return self._call(function, node, given, depth)
         if node.domain not in STANDARD:
@@ -122,6 +124,9 @@ class Walk:
         if len(numbers) == len(given):
             result = folded(node, numbers, version)
             if result is not None:
+                self.numbers += result.size
+                if self.numbers > MAX_NUMBERS:
+                    raise refused(where, "more numbers are computed from the file than are read")
                 return [result]
         handler = HANDLERS.get(node.op_type)
         if handler is None:
@@ -129,11 +134,9 @@ class Walk:
             raise refused(where, f"this operator has no translation here; {way}")
         return handler(Call(node, given, version, self.source, self.example))
 
-    def _function(self, node: Node) -> Function | None:
-        found = (
-            f for f in self.file.functions if (f.domain, f.name) == (node.domain, node.op_type)
-        )
-        return next(found, None)
+    @cached_property
+    def _functions(self) -> dict[tuple[str, str], Function]:
+        return {(one.domain, one.name): one for one in self.file.functions}
 
     def _call(
         self, function: Function, node: Node, given: list[Known], depth: int

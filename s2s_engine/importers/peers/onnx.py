@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime  # type: ignore[import-untyped,unused-ignore]
 from numpy.typing import NDArray
 
 from ...errors import InputError
@@ -137,11 +137,10 @@ class OnnxRuntime:
         encoded = self.encode(inputs)
         if self._decoder is None:
             names = {name: _plain(name) for name in self._encoder.named}
-            if self._logits in names:
-                encoded[self._logits] = encoded[
-                    self._encoder.before.get(self._logits, self._logits)
-                ]
-                names[self._logits] = "logits"
+            if self._logits not in names:
+                raise InputError(f"which of {', '.join(names)} is to be compared? Say logits=")
+            encoded[self._logits] = encoded[self._encoder.before.get(self._logits, self._logits)]
+            names[self._logits] = "logits"
             return {f"encoder.{n}": self._rows(s, encoded, inputs) for s, n in names.items()}
         state = self.start(encoded)
         found: dict[str, list[Array]] = {"logits": [], **{name: [] for name in self._roles.states}}
