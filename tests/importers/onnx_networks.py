@@ -19,13 +19,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "g2p" / "model.py"
 
 @dataclass(frozen=True)
 class Graph:
-    """A module with what its export needs. open: the axis of positions by input and output."""
+    """A module with what its export needs. open: the axis of positions by input and output;
+    batch: that of sentences where it is open too."""
 
     module: nn.Module
     arguments: tuple[Tensor, ...]
     inputs: Sequence[str]
     outputs: Sequence[str]
     open: Mapping[str, int] = field(default_factory=dict)
+    batch: Mapping[str, int] = field(default_factory=dict)
 
     def export(self, path: Path, dynamo: bool, **options: Any) -> Path:
         self.module.eval()
@@ -43,7 +45,11 @@ class Graph:
                     **names, **options,
                 )  # fmt: skip
             else:
-                axes = {name: {axis: "S"} for name, axis in self.open.items()}
+                axes: dict[str, dict[int, str]] = {}
+                for name, axis in self.open.items():
+                    axes[name] = {axis: "S"}
+                for name, axis in self.batch.items():
+                    axes.setdefault(name, {})[axis] = "batch"
                 torch.onnx.export(
                     self.module, self.arguments, path, dynamo=False, dynamic_axes=axes,
                     **names, **options,
@@ -205,6 +211,25 @@ def slots(count: int = 7) -> tuple[Graph, Graph]:
         ["token", "hidden", "memory"], ["log_probs", "hidden_out", "weights"],
     )  # fmt: skip
     return reader(False), step
+
+
+class FeatureReader(nn.Module):
+    """Reads features in place of ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(3, H, batch_first=True)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self.gru(frames)
+
+
+def features() -> tuple[Graph, Graph]:
+    encoder = Graph(
+        seeded(FeatureReader), (torch.randn(1, LENGTH, 3),), ["frames"], ["memory", "hidden"],
+        {"frames": 1, "memory": 1},
+    )  # fmt: skip
+    return encoder, additive()[1]
 
 
 # --- what others write ---

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +66,35 @@ def test_lengths_of_packed_sequences_are_the_sources(tmp_path: Path) -> None:
     check(path, "onnx")
 
 
-def test_a_batch_axis_may_be_open(tmp_path: Path) -> None:
-    graph = networks.tagger()
-    path = tmp_path / "tagger.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph.module.eval(), graph.arguments, path, dynamo=False, input_names=["source"],
-            output_names=["logits"], dynamic_axes={"source": {0: "batch", 1: "length"}},
-        )  # fmt: skip
-    verified(path)
+BATCH: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "additive": ({"source": 0, "memory": 0, "hidden": 1}, {"token": 0, "hidden": 1, "memory": 0}),
+    "concat": (
+        {"src": 1, "memory": 1, "h_n": 0, "c_n": 0},
+        {"token": 0, "h": 0, "c": 0, "memory": 1},
+    ),
+    "example": (
+        {"source": 0, "memory": 0, "keys": 0},
+        {"previous": 0, "memory": 0, "keys": 0, "h1": 1, "c1": 1, "h2": 1, "c2": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCH)
+def test_a_batch_axis_may_be_open(name: str, tmp_path: Path) -> None:
+    pair = [
+        dataclasses.replace(graph, batch=axes)
+        for graph, axes in zip(getattr(networks, name)(), BATCH[name], strict=True)
+    ]
+    files = script(tuple(pair), tmp_path)
+    assert "batch" in str(onnx.load(files[1]).graph.input)
+    verified(files, **IDS)
+
+
+def test_an_encoder_may_read_features(tmp_path: Path) -> None:
+    files = script(networks.features(), tmp_path)
+    imported = check(files, "onnx", IDS)
+    with Engine.load(imported.model) as engine:
+        assert engine.decode(inputs={"frames": np.zeros((4, 3), np.float32)}, max_length=3).ids
 
 
 # --- versions of operators ---
@@ -376,7 +395,7 @@ def test_long_chains_are_refused_in_no_time(op: str, copies: int, tmp_path: Path
     if (op, copies) == ("Add", 40):
         Engine.load(path).close()
         return
-    with pytest.raises(ModelFormatError, match="more than|at most|4096"):
+    with pytest.raises(ModelFormatError, match=r"more than|at most|4096"):
         Engine.load(path)
 
 
