@@ -345,7 +345,11 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "Where": ([
         node("Equal", ["source", "one"], ["m"], name="mask"),
         node("Cast", ["m"], ["logits"], to=1),
-    ], r"node 'mask' \(Equal\)"),
+    ], r"node 'mask' \(Equal\): .* masks are not read"),
+    "unrolled": ([
+        node("Gather", ["source", "zero"], ["t"], axis=1, name="step"),
+        node("Gather", ["table", "t"], ["logits"]),
+    ], "node 'step' .* unrolled"),
     "own": ([node("Own", ["x"], ["logits"], domain="own")], "operators of 'own' are not read"),
     "quantised": (
         [node("DynamicQuantizeLSTM", ["x"], ["logits"], domain="com.microsoft")],

@@ -180,3 +180,15 @@ def test_what_a_node_says_wrong_is_named(
     path = recurrent(tmp_path / "node.onnx", "LSTM", **attributes)
     with pytest.raises(ModelFormatError, match=rf"node 'node' \(LSTM\): {message}"):
         Engine.load(path)
+
+
+def test_a_projection_that_an_exporter_cropped_is_refused(tmp_path: Path) -> None:
+    path = recurrent(tmp_path / "node.onnx", "LSTM", hidden=3, initial=False)
+    model = onnx.load(path)
+    for name, hidden in (("h", 3), ("c", 5)):
+        zeros = np.zeros((1, 1, hidden), np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, name))
+    model.graph.node[0].input[5:] = ["h", "c"]
+    onnx.save(model, path)
+    with pytest.raises(ModelFormatError, match=r"initial_c is \[1, 1, 5\], must be .* proj_size"):
+        Engine.load(path)

@@ -94,7 +94,7 @@ def gather(call: Call) -> list[Tensor | Array]:
     axis = x.axis(call.node.attributes.get("axis", 0))
     places = integers(indices)
     if x.axes[axis] == S:
-        if len(places) != 1 or places[0] not in (0, -1):
+        if len(places) != 1 or places[0] not in (0, -1) or x.expr.kind == "ids":
             raise ValueError(UNROLLED)
         expr = pooled(x.expr, "last" if places[0] else "first")
         x = tensor(expr, (*x.axes[:axis], 1, *x.axes[axis + 1 :]))

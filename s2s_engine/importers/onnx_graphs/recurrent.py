@@ -15,7 +15,18 @@ import numpy as np
 
 from ...builder import GraphBuilder, StepBuilder, Value
 from ..readers.onnx_files import Node
-from .expressions import Array, Expr, S, Tensor, concat, constant, part, sliced, tensor
+from .expressions import (
+    Array,
+    Expr,
+    S,
+    Tensor,
+    concat,
+    constant,
+    part,
+    shape_text,
+    sliced,
+    tensor,
+)
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 ORDER = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}  # to r z n and i f g o
@@ -75,7 +86,9 @@ def layer(node: Node, given: Sequence[Tensor | Array | None], source: object) ->
         raise ValueError("X is one vector repeated over positions, which no layer reads here")
     _lengths(read.get("sequence_lens"), steps, source)
     recurrences = _recurrences(node, read)
-    starts = [_start(read.get(f"initial_{role}"), layout) for role in STATES[node.op_type]]
+    of_states = (len(recurrences), 1, recurrences[0].hidden)
+    axes = (1, len(recurrences), of_states[2]) if layout else of_states
+    starts = [_start(read.get(f"initial_{role}"), axes, role) for role in STATES[node.op_type]]
     results = [
         _run(one, x.expr, [_of(start, number, one.hidden) for start in starts], steps == S)
         for number, one in enumerate(recurrences)
@@ -202,14 +215,19 @@ def _with_parameters(name: str, parameters: tuple[float | None, ...], shown: str
     return known[name, rounded]
 
 
-def _start(given: Tensor | Array | None, layout: int) -> Expr | None:
+def _start(given: Tensor | Array | None, axes: tuple[int, ...], role: str) -> Expr | None:
     """An initial state, its directions behind each other; None of zeros."""
+    if given is None:
+        return None
+    shape = given.axes if isinstance(given, Tensor) else given.shape
+    if shape != axes:
+        raise ValueError(
+            f"initial_{role} is {shape_text(shape)}, must be {shape_text(axes)} (exporters that do "
+            "not know projections, proj_size, write this, with a part of the weights)"
+        )
     if isinstance(given, Tensor):
-        axes = given.axes
-        if len(axes) != 3 or axes[0 if layout else 1] != 1 or S in axes:
-            raise ValueError("an initial state must have the axes of one sentence")
         return given.expr
-    return constant(given) if given is not None and np.any(given) else None
+    return constant(given) if np.any(given) else None
 
 
 def _of(start: Expr | None, number: int, hidden: int) -> Expr | None:
