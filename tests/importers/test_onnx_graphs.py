@@ -220,6 +220,10 @@ def test_a_fixed_length_is_refused_and_may_be_told(tmp_path: Path) -> None:
     with Engine.load(path, example_length=6) as one, Engine.load(open_) as other:
         ours, theirs = (engine.encode([1, 2, 3])["logits"] for engine in (one, other))
     assert np.array_equal(ours, theirs)
+    imported = open_foreign(path, None, {"example_length": 6})
+    assert verify(imported.model, imported.peer(), sources=[{"tokens": [1, 2, 3, 4, 5, 6]}]).passed
+    with pytest.raises(InputError, match="at the length 6 alone"):
+        verify(imported.model, imported.peer())
 
 
 def test_broken_graphs_are_named_or_read(tmp_path: Path) -> None:

@@ -104,6 +104,11 @@ class OnnxRuntime:
     def encode(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The encoder's outputs as the file has them, from inputs by the model's names."""
         lengths = [len(one) for n, one in inputs.items() if n == "tokens" or np.ndim(one) == 2]
+        if self._example and lengths[0] != self._example:
+            raise InputError(
+                f"onnxruntime runs this file at the length {self._example} alone, example_length: "
+                "compare at that length, or export with an open length"
+            )
         given: dict[str, Any] = {}
         for name, value in self._encoder.inputs.items():
             if value.type not in INTEGERS:
