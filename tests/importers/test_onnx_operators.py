@@ -217,3 +217,28 @@ def test_external_data_is_refused(tmp_path: Path) -> None:
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
     with pytest.raises(ModelFormatError, match="stands in another file"):
         Engine.load(path)
+
+
+@pytest.mark.parametrize("shape", [(1, "S", 0), (1, "S", 1 << 40), (1, "S", -2), ()])
+def test_shapes_that_no_value_has_are_refused(shape: tuple[Any, ...], tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "g.onnx", [node("Tanh", ["x"], ["logits"])], {"x": shape}, ["logits"], {}
+    )
+    with pytest.raises(ModelFormatError, match=r"must have sizes from 1|fixed length"):
+        Engine.load(path)
+
+
+def test_a_scalar_may_be_the_number_of_positions(tmp_path: Path) -> None:
+    nodes = [
+        node("Gather", ["table", "source"], ["x"]),
+        node("Reshape", ["length", "one"], ["shape"]),
+        node("Concat", ["shape", "sizes"], ["whole"], axis=0),
+        node("Reshape", ["x", "whole"], ["logits"]),
+    ]
+    weights = {
+        "table": np.ones((7, 4), np.float32), "one": np.array([1]), "sizes": np.array([1, 4])
+    }  # fmt: skip
+    inputs = {"source": (1, "S"), "length": ()}
+    ids = dict.fromkeys(inputs, TensorProto.INT64)
+    path = write(tmp_path / "g.onnx", nodes, inputs, ["logits"], weights, ids=ids)
+    verified(path)

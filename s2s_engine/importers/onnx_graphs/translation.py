@@ -3,6 +3,7 @@ named. Knows what encoder and decoder steps are; never operators."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ...errors import InputError, ModelFormatError
 from ..readers.onnx_files import OnnxFile
 from ..readers.onnx_files import Value as Described
 from .emission import Emission, reachable, simplified
-from .expressions import Axis, Expr, S, Tensor, constant, shape_text, tensor, value_of
+from .expressions import MAX_FEATURES, Axis, Expr, S, Tensor, constant, shape_text, tensor, value_of
 from .interface import IDS, ZEROS, Interface, inputs_of
 from .walk import Known, Walk
 
@@ -65,8 +66,7 @@ def encoder_side(file: OnnxFile, time_axis: str | None, where: str, example: int
     """Reads the encoder with each open length as the source's, and takes the one that fits."""
     inputs = inputs_of(file)
     for value in inputs:
-        if value.shape is None or value.dtype is None or len(value.shape) > MAX_AXES:
-            raise ModelFormatError(f"{where}: input {value.name!r} has no shape in the file")
+        _check(value, "encoder", where)
     lengths = list(dict.fromkeys(
         _symbol(value, axis) for value in inputs for axis in _open(value)
     ))  # fmt: skip
@@ -99,6 +99,18 @@ def encoder_side(file: OnnxFile, time_axis: str | None, where: str, example: int
             "time_axis="
         )
     return next(iter(found.values()))
+
+
+def _check(value: Described, role: str, where: str) -> None:
+    """An input has a type and a shape of sizes that values can have."""
+    what = f"{where}: {role} input {value.name!r}"
+    if value.shape is None or value.dtype is None or len(value.shape) > MAX_AXES:
+        raise ModelFormatError(f"{what} has no type and shape of at most {MAX_AXES} axes")
+    sizes = [size for size in value.shape if isinstance(size, int)]
+    if any(size < 1 for size in sizes) or math.prod(sizes) > MAX_FEATURES:
+        raise ModelFormatError(
+            f"{what} {shape_text(value.shape)} must have sizes from 1, {MAX_FEATURES} in all"
+        )
 
 
 def _progress(error: ModelFormatError) -> int:
@@ -151,9 +163,7 @@ def _source(value: Described, axes: list[Axis], where: str) -> Known:
         if larger == [S]:
             return tensor(Expr("input", (), {"name": value.name}, kind="ids"), axes)
         if not larger and "len" in value.name.lower():
-            found = np.empty(axes.count(1) and 1, object)
-            found[:] = S
-            return found.reshape(tuple(a for a in axes if isinstance(a, int)))
+            return np.full((1,) * len(axes), S, object)
         raise ModelFormatError(
             f"{whole} is neither the ids of a source nor their number: {OPEN}, one sentence at a "
             "time, and without masks"
@@ -199,8 +209,8 @@ def decoder_side(
     single = {size for size in token.shape if isinstance(size, str)}
     for name, source in names.given.items():
         value = described[name]
-        if value.shape is None or len(value.shape) > MAX_AXES:
-            raise ModelFormatError(f"{where}: decoder input {name!r} has no shape in the file")
+        _check(value, "decoder", where)
+        assert value.shape is not None
         if source == ZEROS:
             axes: tuple[Axis, ...] = tuple(n if isinstance(n, int) else 1 for n in value.shape)
             padded = 0
