@@ -15,12 +15,12 @@ import numpy as np
 
 from ..builder import DecoderBuilder, EncoderBuilder, GraphBuilder, ModelBuilder, StepBuilder, Value
 from ..model import Model
+from . import opennmt
 from .state_dict import (
     Weights,
     by_layer,
     cell,
     cells,
-    first,
     hand_over,
     joined,
     linear,
@@ -184,24 +184,34 @@ def _log_sum_exp(g: GraphBuilder, x: Value) -> Value:
     return x
 
 
-def opennmt_py(w: Weights, *, rules: Rules | None = None) -> Model:
-    """OpenNMT-py's RNN models; the weights tell every branch.
+def opennmt_py(
+    w: Weights,
+    *,
+    merge: opennmt.Merge = "concat",
+    context_gate: opennmt.Gate | None = None,
+    rules: Rules | None = None,
+) -> Model:
+    """OpenNMT-py's RNN models; the weights tell every other branch. merge: how the embeddings of
+    words and features, the inputs src_feat_0, ..., become one.
 
-    {encoder,decoder}.embeddings.[make_embedding.]emb_luts.0.weight (V, E); encoder.rnn.* (H, or H/2
-    in both directions); encoder.bridge.{0,1}.*; decoder.rnn.layers.{k}.* with input feeding or
+    {encoder,decoder}.embeddings.[make_embedding.]emb_luts.{k}.weight (V, E); encoder.rnn.* (H, or
+    H/2 in both directions); encoder.bridge.{0,1}.*; decoder.rnn.layers.{k}.* with input feeding or
     decoder.rnn.*_l{k} without; decoder.attn.linear_out.*, and linear_in (general), or
-    linear_query, linear_context, v (mlp), or neither (dot); generator.[0.]{weight (V, H), bias}.
+    linear_query, linear_context, v (mlp), or neither (dot), and linear_cover (H, 1) for coverage;
+    decoder.context_gate.context_gate.*; generator.[0.]{weight (V, H), bias}.
     """
-    table = ".embeddings.make_embedding.emb_luts.0.weight", ".embeddings.emb_luts.0.weight"
-    source, target = (first(w, *(side + t for t in table)) for side in ("encoder", "decoder"))
+    source, target = (
+        w[f"{opennmt.tables(w, side)}.emb_luts.0.weight"] for side in ("encoder", "decoder")
+    )
     m = ModelBuilder(source=size(source), target=size(target))
     e, d = m.encoder, m.decoder
-    memory, states = stack(e, e.embedding(e.tokens, source), w, "encoder.rnn")
+    memory, states = stack(e, opennmt.embedded(e, w, merge), w, "encoder.rnn")
     layers = by_layer(e, states)
     if "encoder.bridge.0.weight" in w:
         flat = [joined(e, of_role) for of_role in zip(*layers, strict=True)]
-        mixed = [_bridge(e, x, w, f"encoder.bridge.{n}") for n, x in enumerate(flat)]
-        layers = [tuple(_cut(e, x, len(layers))[k] for x in mixed) for k in range(len(layers))]
+        mixed = [opennmt.bridge(e, x, w, f"encoder.bridge.{n}") for n, x in enumerate(flat)]
+        count = len(layers)
+        layers = [tuple(opennmt.cut(e, x, count)[k] for x in mixed) for k in range(count)]
     hand_over(e, layers)
     e.output(memory=memory)
     fed = "decoder.rnn.layers.0.weight_ih" in w
@@ -211,40 +221,14 @@ def opennmt_py(w: Weights, *, rules: Rules | None = None) -> Model:
         x.append(d.state("feed", size=width(decoder[-1])))
     out = h = run_cells(d, x, decoder)
     if "decoder.attn.linear_out.weight" in w:
-        out = _opennmt_attention(m, memory, h, w)
+        out = opennmt.attention(m, memory, h, w)
+    if context_gate is not None:
+        out = opennmt.context_gate(d, context_gate, x, h, out, w)
     if fed:
         d.next(feed=out)
     generator = "generator" if "generator.weight" in w else "generator.0"
     d.output(logits=linear(d, out, w, generator))
     return m.build(**{"source": {"unknown": 0}, "start": 2, "end": [3], **(rules or {})})
-
-
-def _bridge(e: EncoderBuilder, flat: Value, w: Weights, prefix: str) -> Value:
-    """relu(W row + b) of the rows that the states of all layers, one behind the other, make."""
-    rows = flat.type.size // size(w[f"{prefix}.weight"])
-    return joined(e, [linear(e, r, w, prefix, activation="relu") for r in _cut(e, flat, rows)])
-
-
-def _cut(e: EncoderBuilder, x: Value, parts: int) -> list[Value]:
-    each = x.type.size // parts
-    return [x] if parts == 1 else [e.slice(x, k * each, (k + 1) * each) for k in range(parts)]
-
-
-def _opennmt_attention(m: ModelBuilder, memory: Value, h: Value, w: Weights) -> Value:
-    """Luong et al. 2015: tanh(W [c; h]); mlp (Bahdanau et al. 2015) has a bias and no tanh."""
-    e, d, mlp = m.encoder, m.decoder, "decoder.attn.linear_context.weight" in w
-    if mlp:
-        e.output(keys=linear(e, memory, w, "decoder.attn.linear_context"))
-        query = linear(d, h, w, "decoder.attn.linear_query")
-        v = np.ravel(w["decoder.attn.v.weight"])
-        context, alignment = d.attention(query=query, keys="keys", values="memory", v=v)
-    else:
-        general = w.get("decoder.attn.linear_in.weight")
-        e.output(keys=memory if general is None else e.linear(memory, transposed(general)))
-        context, alignment = d.attention(query=h, keys="keys", values="memory")
-    d.output(alignment=alignment)
-    activation = "identity" if mlp else "tanh"
-    return linear(d, [context, h], w, "decoder.attn.linear_out", activation=activation)
 
 
 def joeynmt(

@@ -1,0 +1,136 @@
+"""OpenNMT-py's checkpoints, 0.x to 3.x, whose encoder and decoder are recurrent. Knows what training
+options mean and what translate.py does by default; never containers or equations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...architectures import toolkits
+from ...architectures.opennmt import FEATURE
+from ...model import Model
+from ..checkpoint import Checkpoint
+from ..importer import Importer, Options, Peer
+from ..opennmt_files import END, UNKNOWN, Parts, read_parts, recognises
+from ..readers.pickle_values import shown
+from ..used import Used
+
+# What an option of training may be; the first is what its absence means.
+READ: dict[str, tuple[Any, ...]] = {
+    "model_type": ("text",),
+    "encoder_type": ("rnn", "brnn"),
+    "decoder_type": ("rnn",),
+    "rnn_type": ("LSTM", "GRU", "RNN"),
+    "global_attention": ("general", "dot", "mlp", "none", None),
+    "global_attention_function": ("softmax",),
+    "generator_function": ("softmax", "log_softmax"),
+    "context_gate": (None, "source", "target", "both"),
+    "feat_merge": ("concat", "sum", "mlp"),
+    "copy_attn": (False,),
+    "position_encoding": (False,),
+}
+ATTENTIONS = {"general": "linear_in", "mlp": "linear_context", "dot": "linear_out"}
+
+
+def _checked(checkpoint: Checkpoint, parts: Parts) -> None:
+    """Refuses by name what no weight would tell."""
+    if parts.task != "seq2seq":
+        raise checkpoint.refuse(
+            f"is a language model (data_task {shown(parts.task)}): of OpenNMT-py only models with "
+            "an encoder are read"
+        )
+    for name, allowed in READ.items():
+        value = parts.opt.get(name, allowed[0])
+        if type(value) not in (str, bool, int, type(None)) or value not in allowed:
+            raise checkpoint.refuse(
+                f"its option {name} is {shown(value)}, must be "
+                f"{' or '.join(repr(one) for one in allowed)} for this importer; another model "
+                "can be written with ModelBuilder"
+            )
+
+
+def _branch(checkpoint: Checkpoint, parts: Parts) -> None:
+    """Holds the attention that the options name against the weights."""
+    kind, names = parts.opt.get("global_attention"), parts.weights.keys()
+    if type(kind) is str and kind in ATTENTIONS:
+        found = [
+            one for one, weight in ATTENTIONS.items() if f"decoder.attn.{weight}.weight" in names
+        ][:1]
+        if found != [kind]:
+            raise checkpoint.refuse(
+                f"its option global_attention is {kind!r}, but its weights are those of "
+                f"{found[0] if found else 'no attention'}"
+            )
+
+
+def _build(checkpoint: Checkpoint, options: Options) -> Model:
+    parts = read_parts(checkpoint)
+    _checked(checkpoint, parts)
+    _branch(checkpoint, parts)
+    w = Used(parts.weights)
+    prefix = toolkits.opennmt.tables(w, "encoder")
+    sizes = {"source": f"{prefix}.emb_luts.0.weight", "target": sizes_of(w)}
+    words = {
+        side: options.vocabulary(side, w[table].shape[0], parts.words.get(side))
+        for side, table in sizes.items()
+    }
+    source, target = words["source"], words["target"]
+    vocabularies = {"tokens": source, "target": target}
+    for number, listed in enumerate(parts.features):
+        vocabularies[FEATURE.format(number)] = listed
+    model = toolkits.opennmt_py(
+        w,
+        merge=parts.opt.get("feat_merge", "concat"),
+        context_gate=parts.opt.get("context_gate"),
+        rules={
+            "source": {"unknown": source.index(UNKNOWN)} if source and UNKNOWN in source else {},
+            "start": _id(checkpoint, target, parts.start, "begins"),
+            "end": [_id(checkpoint, target, END, "ends")],
+            "vocabularies": {name: v for name, v in vocabularies.items() if v is not None},
+            "generation": {"beam_size": 5, "max_length": 250 if parts.lists else 100},
+        },
+    )
+    if w.left:
+        raise checkpoint.refuse(
+            f"holds weights that no model of this importer has: {', '.join(w.left[:8])}; features "
+            "of the target, LoRA, structured attention and SRU are not read"
+        )
+    return model
+
+
+def sizes_of(w: Used) -> str:
+    return f"{toolkits.opennmt.tables(w, 'decoder')}.emb_luts.0.weight"
+
+
+def _id(checkpoint: Checkpoint, words: list[str] | None, word: str, does: str) -> int:
+    if words is None or word not in words:
+        raise checkpoint.refuse(
+            f"its target vocabulary has no {word!r}, which {does} every output: give the "
+            "vocabulary as target_vocabulary"
+        )
+    return words.index(word)
+
+
+def _peer(checkpoint: Checkpoint, options: Options) -> Peer:
+    from ..peers.opennmt_py import OpenNmt
+
+    parts = read_parts(checkpoint)
+    words = options.vocabulary(
+        "target", parts.weights[sizes_of(Used(parts.weights))].shape[0], parts.words.get("target")
+    )
+    return OpenNmt(parts.weights, parts.opt, _id(checkpoint, words, parts.start, "begins"))
+
+
+IMPORTER = Importer(
+    name="opennmt_py",
+    title="OpenNMT-py",
+    reads="Checkpoints of 0.x to 3.x (`.pt`, or `.safetensors` with the `.pt` beside it) with an "
+    "`rnn` or `brnn` encoder and an `rnn` decoder: LSTM, GRU or RNN, attention dot, general, mlp "
+    "or none, input feeding, bridge, context gate, coverage, source features. Beam rule and limits "
+    "are those of `translate.py`; of coverage, each hypothesis has its own.",
+    refuses="Transformers, CNNs, mean and graph encoders, audio and images, language models, SRU, "
+    "copy attention, sparsemax, position encoding, features of the target, LoRA and quantised "
+    "weights.",
+    recognises=recognises,
+    build=_build,
+    peer=_peer,
+)
