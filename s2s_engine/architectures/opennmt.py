@@ -1,5 +1,5 @@
-"""The parts of OpenNMT-py's RNN models: embeddings with features, the bridge, attention with or
-without coverage, the context gate. Knows their names and equations; never how they are composed."""
+"""The parts of OpenNMT-py's RNN models: embeddings with features, the bridge, attention, the
+context gate. Knows their names and equations; never how they are composed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..builder import DecoderBuilder, EncoderBuilder, ModelBuilder, Value, X
+from ..builder import DecoderBuilder, EncoderBuilder, ModelBuilder, Value
 from .state_dict import Weights, joined, linear, size, transposed
 
 Merge = Literal["concat", "sum", "mlp"]
@@ -53,43 +53,19 @@ def cut(e: EncoderBuilder, x: Value, parts: int) -> list[Value]:
 
 def attention(m: ModelBuilder, memory: Value, h: Value, w: Weights) -> Value:
     """Luong et al. 2015: tanh(W [c; h]); mlp (Bahdanau et al. 2015) has a bias and no tanh."""
-    d, mlp = m.decoder, "decoder.attn.linear_context.weight" in w
-    covers = "decoder.attn.linear_cover.weight" in w
-    keys: X = "keys"
-    values: X = "memory"
-    if covers:
-        coverage = d.state("coverage", size=1, kind="sequence")
-        values = _covered(d, coverage, w)
-        keys = _keys(d, values, w)
-    else:
-        m.encoder.output(keys=_keys(m.encoder, memory, w))
-    query, v = h, None
+    e, d, mlp = m.encoder, m.decoder, "decoder.attn.linear_context.weight" in w
     if mlp:
+        e.output(keys=linear(e, memory, w, "decoder.attn.linear_context"))
         query = linear(d, h, w, "decoder.attn.linear_query")
         v = np.ravel(w["decoder.attn.v.weight"])
-    context, alignment = d.attention(query=query, keys=keys, values=values, v=v)
-    if covers:
-        d.next(coverage=d.add(coverage, alignment))
+        context, alignment = d.attention(query=query, keys="keys", values="memory", v=v)
+    else:
+        general = w.get("decoder.attn.linear_in.weight")
+        e.output(keys=memory if general is None else e.linear(memory, transposed(general)))
+        context, alignment = d.attention(query=h, keys="keys", values="memory")
     d.output(alignment=alignment)
     activation = "identity" if mlp else "tanh"
     return linear(d, [context, h], w, "decoder.attn.linear_out", activation=activation)
-
-
-def _covered(d: DecoderBuilder, coverage: Value, w: Weights) -> Value:
-    """The memory with what the sums of all earlier weights added to it at every step, through tanh
-    from the second step on: the toolkit adds in place."""
-    added = linear(d, coverage, w, "decoder.attn.linear_cover")
-    covered = d.add(d.state("covered", initial="memory"), added)
-    d.next(covered=covered)
-    later = d.first_step(d.constant(size=1), d.constant(np.ones(1)))
-    return d.interpolate(later, d.activation(covered, "tanh"), covered)
-
-
-def _keys(g: EncoderBuilder | DecoderBuilder, memory: Value, w: Weights) -> Value:
-    if "decoder.attn.linear_context.weight" in w:
-        return linear(g, memory, w, "decoder.attn.linear_context")
-    general = w.get("decoder.attn.linear_in.weight")
-    return memory if general is None else g.linear(memory, transposed(general))
 
 
 def context_gate(

@@ -67,14 +67,18 @@ def roles(one: Cell) -> tuple[str, ...]:
     return ("h", "c") if gates(one) == 4 else ("h",)
 
 
-def layer(e: EncoderBuilder, x: Xs, one: Cell, *, direction: str = "forward") -> Layer:
+def layer(
+    e: EncoderBuilder, x: Xs, one: Cell, *, direction: str = "forward", activation: str = "tanh"
+) -> Layer:
     """One recurrent layer: (sequence, h[, c])."""
     run: Any = {4: e.lstm, 3: e.gru, 1: e.rnn}[gates(one)]
-    result: Layer = run(x, one, direction=direction)
+    result: Layer = run(x, one, direction=direction, activation=activation)
     return result
 
 
-def stack(e: EncoderBuilder, x: Value, w: Weights, prefix: str) -> tuple[Value, list[list[Layer]]]:
+def stack(
+    e: EncoderBuilder, x: Value, w: Weights, prefix: str, *, activation: str = "tanh"
+) -> tuple[Value, list[list[Layer]]]:
     """torch.nn.LSTM, GRU or RNN: the top sequence, and (h[, c]) by layer and direction.
 
     Every layer reads [forward; backward] of the one below.
@@ -82,11 +86,11 @@ def stack(e: EncoderBuilder, x: Value, w: Weights, prefix: str) -> tuple[Value, 
     states: list[list[Layer]] = []
     for number in range(len(cells(w, prefix))):
         one = cell(w, prefix, f"_l{number}")
-        sequence, *last = layer(e, x, one)
+        sequence, *last = layer(e, x, one, activation=activation)
         found = [tuple(last)]
         if f"{prefix}.weight_ih_l{number}_reverse" in w:
             other = cell(w, prefix, f"_l{number}_reverse")
-            back, *last = layer(e, x, other, direction="backward")
+            back, *last = layer(e, x, other, direction="backward", activation=activation)
             found.append(tuple(last))
             sequence = e.concat([sequence, back])
         x = sequence

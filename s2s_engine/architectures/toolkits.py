@@ -15,6 +15,7 @@ import numpy as np
 
 from ..builder import DecoderBuilder, EncoderBuilder, GraphBuilder, ModelBuilder, StepBuilder, Value
 from ..model import Model
+from . import allennlp as parts
 from . import opennmt
 from .state_dict import (
     Weights,
@@ -197,7 +198,7 @@ def opennmt_py(
     {encoder,decoder}.embeddings.[make_embedding.]emb_luts.{k}.weight (V, E); encoder.rnn.* (H, or
     H/2 in both directions); encoder.bridge.{0,1}.*; decoder.rnn.layers.{k}.* with input feeding or
     decoder.rnn.*_l{k} without; decoder.attn.linear_out.*, and linear_in (general), or
-    linear_query, linear_context, v (mlp), or neither (dot), and linear_cover (H, 1) for coverage;
+    linear_query, linear_context, v (mlp), or neither (dot);
     decoder.context_gate.context_gate.*; generator.[0.]{weight (V, H), bias}.
     """
     source, target = (
@@ -313,34 +314,52 @@ def fairseq(w: Weights, *, rules: Rules | None = None) -> Model:
 
 
 def allennlp(
-    w: Weights, *, start: int, end: int, attention: str | None = "dot", rules: Rules | None = None
+    w: Weights,
+    *,
+    start: int,
+    end: int,
+    attention: parts.Score | str | None = "dot",
+    encoder: Sequence[parts.Stage] = (parts.Stage("recurrent"),),
+    both: bool | None = None,
+    tokens: str = "tokens",
+    rules: Rules | None = None,
 ) -> Model:
     """AllenNLP's SimpleSeq2Seq: the state before the step, of the bottom layer, is the query.
 
-    _source_embedder.token_embedder_<name>.weight (V, E), inputs called <name> and joined in the
-    order of their names; _encoder._module.*; _target_embedder.weight; _decoder_cell.* (a cell, or
-    torch.nn.LSTM of several layers, on [context; embedding]); _output_projection_layer.*.
-    attention: None, "dot", or "additive": _attention.{_w_matrix (H, A), _u_matrix (C, A),
-    _v_vector (A, 1)}. start and end are of the target vocabulary.
+    _source_embedder.token_embedder_<name>.weight (V, E) and, where there is one, ._projection.*:
+    inputs called <name> and joined in the order of their names, `tokens` the one of the words;
+    _encoder._module.*, or the weights of other stages; _target_embedder.weight; _decoder_cell.* (a
+    cell, or torch.nn.LSTM of several layers, on [context; embedding]); _attention.* as `attention`
+    has them; _output_projection_layer.*. both: the decoder starts from both directions' last
+    states (None: if there are two). start and end are of the target vocabulary.
     """
     prefix = "_source_embedder.token_embedder_"
-    names = [name.split("_embedder_")[-1].removesuffix(".weight") for name in w if prefix in name]
+    names = sorted(
+        name.removeprefix(prefix).removesuffix(".weight")
+        for name in w
+        if name.startswith(prefix) and name.removeprefix(prefix).count(".") == 1
+    )
     tables = {name: w[f"{prefix}{name}.weight"] for name in names}
     target = w["_target_embedder.weight"]
-    m = ModelBuilder(source=size(tables["tokens"]), target=size(target))
+    m = ModelBuilder(source=size(tables[tokens]), target=size(target))
     e, d = m.encoder, m.decoder
-    embedded = [
-        e.embedding(e.tokens if name == "tokens" else e.input(name, ids=size(tables[name])), table)
-        for name, table in sorted(tables.items())
-    ]
-    memory, states = stack(e, joined(e, embedded), w, "_encoder._module")
-    e.output(memory=memory, h=by_layer(e, states)[-1][0])
+    embedded = []
+    for name, table in tables.items():
+        ids = e.tokens if name == tokens else e.input(name, ids=size(table))
+        embedded.append(e.embedding(ids, table))
+        if f"{prefix}{name}._projection.weight" in w:
+            embedded[-1] = linear(e, embedded[-1], w, f"{prefix}{name}._projection")
+    memory = parts.encoded(e, joined(e, embedded), w, encoder)
+    if both is None:
+        both = "_encoder._module.weight_ih_l0_reverse" in w
+    e.output(memory=memory, h=parts.final(e, memory, both=both))
     decoder = cells(w, "_decoder_cell") or [cell(w, "_decoder_cell")]
     h = [d.state(f"h{k}", initial="h") for k in range(len(decoder))]
     c = [d.state(f"c{k}", size=width(one)) for k, one in enumerate(decoder)]
     x: list[Value] = [d.embedding(d.token, target)]
     if attention is not None:
-        context, alignment = _allennlp_attention(m, memory, h[0], w, attention)
+        score = parts.named(attention) if isinstance(attention, str) else attention
+        context, alignment = parts.attention(m, memory, h[0], w, score, "_attention")
         x.insert(0, context)
         d.output(alignment=alignment)
     top: Sequence[Value] = x
@@ -350,14 +369,3 @@ def allennlp(
         top = after[:1]
     d.output(logits=linear(d, top, w, "_output_projection_layer"))
     return m.build(**{"start": start, "end": [end], **(rules or {})})
-
-
-def _allennlp_attention(
-    m: ModelBuilder, memory: Value, query: Value, w: Weights, score: str
-) -> tuple[Value, Value]:
-    if score == "dot":
-        return m.decoder.attention(query=query, keys="memory", values="memory")
-    m.encoder.output(keys=m.encoder.linear(memory, transposed(w["_attention._u_matrix"])))
-    query = m.decoder.linear(query, transposed(w["_attention._w_matrix"]))
-    v = np.ravel(w["_attention._v_vector"])
-    return m.decoder.attention(query=query, keys="keys", values="memory", v=v)

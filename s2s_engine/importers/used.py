@@ -20,7 +20,8 @@ class Used(dict[str, Array]):
         return super().__getitem__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        self._taken.add(name)
+        return super().get(name, default)
 
     @property
     def left(self) -> list[str]:

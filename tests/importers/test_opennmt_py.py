@@ -72,8 +72,6 @@ def test_checkpoints_of_3_5_give_what_it_computes(name: str) -> None:
             result = engine.decode(inputs=peer.inputs(case), **LIMITS)
             best = result.hypotheses[0]
             ended = [3] if best.finish_reason == "eos" else []
-            if name == "coverage":  # OpenNMT-py's beams add into one another's memories
-                continue
             assert [*best.ids, *ended] == peer.arrays[f"{case}/beam"].tolist()
             assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
 
@@ -157,9 +155,8 @@ def test_every_branch_computes_what_openNMT_does(
         for case in peer.cases:
             best = engine.decode(inputs=peer.inputs(case), **LIMITS).hypotheses[0]
             ids = [*best.ids, *([3] if best.finish_reason == "eos" else [])]
-            if not given.get("coverage_attn"):
-                assert ids == peer.arrays[f"{case}/beam"].tolist()
-                assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
+            assert ids == peer.arrays[f"{case}/beam"].tolist()
+            assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
 
 
 # --- containers and eras ---
@@ -306,12 +303,12 @@ def without(part: str, name: str) -> Callable[[Any], None]:
 TABLE = "embeddings.make_embedding.emb_luts.1.weight"
 REFUSED: list[tuple[Callable[[], Callable[[Any], None]], str]] = [
     (lambda: with_option("encoder_type", "transformer"), "encoder_type is 'transformer', must be"),
-    (lambda: with_option("encoder_type", "mean"), "encoder_type is 'mean', must be 'rnn' or 'brnn'"),
+    (lambda: with_option("encoder_type", "mean"), "encoder_type is 'mean', must be 'rnn' or"),
     (lambda: with_option("decoder_type", "cnn"), "decoder_type is 'cnn', must be 'rnn'"),
     (lambda: with_option("model_type", "audio"), "model_type is 'audio', must be 'text'"),
     (lambda: with_option("rnn_type", "SRU"), "rnn_type is 'SRU', must be"),
     (lambda: with_option("copy_attn", True), "copy_attn is True, must be False"),
-    (lambda: with_option("global_attention_function", "sparsemax"), "is 'sparsemax', must be 'soft"),
+    (lambda: with_option("global_attention_function", "sparsemax"), "is 'sparsemax', must be"),
     (lambda: with_option("generator_function", "sparsemax"), "generator_function is 'sparsemax'"),
     (lambda: with_option("position_encoding", True), "position_encoding is True"),
     (lambda: with_option("context_gate", ["both"]), "context_gate is a list, must be None or"),

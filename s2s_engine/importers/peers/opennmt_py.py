@@ -31,14 +31,15 @@ class OpenNmt:
         self.attention = {
             name: _affine(w, f"decoder.attn.{name}")
             for name in (
-                "linear_in", "linear_query", "linear_context", "v", "linear_cover", "linear_out",
+                "linear_in", "linear_query", "linear_context", "v", "linear_out",
             )
         }  # fmt: skip
         self.gate = {
             name: _affine(w, f"decoder.context_gate.context_gate.{name}")
             for name in ("gate", "source_proj", "target_proj")
         }
-        self.cells, self.decoder = [], None
+        self.cells: list[Any] = []
+        self.decoder: Any = None
         while f"decoder.rnn.layers.{len(self.cells)}.weight_ih" in w:
             self.cells.append(_cell(part(w, f"decoder.rnn.layers.{len(self.cells)}.")))
         if not self.cells:
@@ -56,12 +57,12 @@ class OpenNmt:
             if len(states) == 2:
                 found[f"encoder.c{layer}"] = states[1][layer]
         steps: dict[str, list[torch.Tensor]] = {}
-        feed, self.covered, self.coverage = memory.new_zeros(memory.shape[1]), memory.clone(), None
+        feed = memory.new_zeros(memory.shape[1])
         for token in (self.start, *target):
             y = self.target(torch.tensor(token))
             x = torch.cat([y, feed]) if self.cells else y
             h, states = self._cells(x, states)
-            out, alignment = self._attend(h)
+            out, alignment = self._attend(h, memory)
             if self.gate["gate"] is not None:
                 out = self._gated(x, h, out)
             feed = out
@@ -113,14 +114,12 @@ class OpenNmt:
             x = after[-1][0]
         return x, [torch.stack(one) for one in zip(*after, strict=True)]
 
-    def _attend(self, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _attend(
+        self, h: torch.Tensor, memory: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         a = self.attention
         if a["linear_out"] is None:
             return h, None
-        memory = self.covered
-        if a["linear_cover"] is not None and self.coverage is not None:
-            memory += a["linear_cover"](self.coverage[:, None])  # in place, as the toolkit does
-            memory = torch.tanh(memory)
         if a["linear_context"] is None:
             query = h if a["linear_in"] is None else a["linear_in"](h)
             scores = memory @ query
@@ -128,8 +127,6 @@ class OpenNmt:
             mixed = torch.tanh(a["linear_query"](h) + a["linear_context"](memory))
             scores = a["v"](mixed)[:, 0]
         weights = torch.softmax(scores, 0)
-        if a["linear_cover"] is not None:
-            self.coverage = weights if self.coverage is None else self.coverage + weights
         out = a["linear_out"](torch.cat([weights @ memory, h]))
         return out if a["linear_context"] is not None else torch.tanh(out), weights
 

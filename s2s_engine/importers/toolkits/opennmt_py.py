@@ -1,12 +1,11 @@
-"""OpenNMT-py's checkpoints, 0.x to 3.x, whose encoder and decoder are recurrent. Knows what training
-options mean and what translate.py does by default; never containers or equations."""
+"""OpenNMT-py's checkpoints, 0.x to 3.x, whose encoder and decoder are recurrent. Knows what the
+options of training mean and what translate.py does by default; never containers or equations."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...architectures import toolkits
-from ...architectures.opennmt import FEATURE
+from ...architectures import opennmt, toolkits
 from ...model import Model
 from ..checkpoint import Checkpoint
 from ..importer import Importer, Options, Peer
@@ -28,6 +27,19 @@ READ: dict[str, tuple[Any, ...]] = {
     "copy_attn": (False,),
     "position_encoding": (False,),
 }
+# What translate.py does by default: until 2.x, and since 3.0, which divides by the length (with the
+# start token, which ours leaves out) and counts all that live at the limit as ended.
+GENERATION: dict[bool, dict[str, Any]] = {
+    False: {"beam_size": 5, "max_length": 100, "early_stop": "opennmt"},
+    True: {
+        "beam_size": 5,
+        "max_length": 250,
+        "search": {"ended": "place", "stop": "top", "limit": "compete"},
+        "length_penalty": 1.0,
+    },
+}
+# Stored with coverage_attn, and read by no release: decoders call their attention without it.
+COVERAGE = "decoder.attn.linear_cover.weight"
 ATTENTIONS = {"general": "linear_in", "mlp": "linear_context", "dot": "linear_out"}
 
 
@@ -67,16 +79,13 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
     _checked(checkpoint, parts)
     _branch(checkpoint, parts)
     w = Used(parts.weights)
-    prefix = toolkits.opennmt.tables(w, "encoder")
-    sizes = {"source": f"{prefix}.emb_luts.0.weight", "target": sizes_of(w)}
-    words = {
-        side: options.vocabulary(side, w[table].shape[0], parts.words.get(side))
-        for side, table in sizes.items()
-    }
-    source, target = words["source"], words["target"]
+    prefix = opennmt.tables(w, "encoder")
+    size = w[f"{prefix}.emb_luts.0.weight"].shape[0]
+    source = options.vocabulary("source", size, parts.words.get("source"))
+    target = _target(parts, options)
     vocabularies = {"tokens": source, "target": target}
     for number, listed in enumerate(parts.features):
-        vocabularies[FEATURE.format(number)] = listed
+        vocabularies[opennmt.FEATURE.format(number)] = listed
     model = toolkits.opennmt_py(
         w,
         merge=parts.opt.get("feat_merge", "concat"),
@@ -86,9 +95,11 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
             "start": _id(checkpoint, target, parts.start, "begins"),
             "end": [_id(checkpoint, target, END, "ends")],
             "vocabularies": {name: v for name, v in vocabularies.items() if v is not None},
-            "generation": {"beam_size": 5, "max_length": 250 if parts.lists else 100},
+            "generation": GENERATION[parts.lists],
         },
     )
+    if prefix.endswith("make_embedding"):
+        w.pop(COVERAGE, None)
     if w.left:
         raise checkpoint.refuse(
             f"holds weights that no model of this importer has: {', '.join(w.left[:8])}; features "
@@ -97,8 +108,10 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
     return model
 
 
-def sizes_of(w: Used) -> str:
-    return f"{toolkits.opennmt.tables(w, 'decoder')}.emb_luts.0.weight"
+def _target(parts: Parts, options: Options) -> list[str] | None:
+    table = f"{opennmt.tables(parts.weights, 'decoder')}.emb_luts.0.weight"
+    size = parts.weights[table].shape[0]
+    return options.vocabulary("target", size, parts.words.get("target"))
 
 
 def _id(checkpoint: Checkpoint, words: list[str] | None, word: str, does: str) -> int:
@@ -114,9 +127,7 @@ def _peer(checkpoint: Checkpoint, options: Options) -> Peer:
     from ..peers.opennmt_py import OpenNmt
 
     parts = read_parts(checkpoint)
-    words = options.vocabulary(
-        "target", parts.weights[sizes_of(Used(parts.weights))].shape[0], parts.words.get("target")
-    )
+    words = _target(parts, options)
     return OpenNmt(parts.weights, parts.opt, _id(checkpoint, words, parts.start, "begins"))
 
 
@@ -125,8 +136,9 @@ IMPORTER = Importer(
     title="OpenNMT-py",
     reads="Checkpoints of 0.x to 3.x (`.pt`, or `.safetensors` with the `.pt` beside it) with an "
     "`rnn` or `brnn` encoder and an `rnn` decoder: LSTM, GRU or RNN, attention dot, general, mlp "
-    "or none, input feeding, bridge, context gate, coverage, source features. Beam rule and limits "
-    "are those of `translate.py`; of coverage, each hypothesis has its own.",
+    "or none, input feeding, bridge, context gate, source features. Beam rule and limits are those "
+    "of `translate.py` (since 3.0 it divides scores by a length that counts the start token, ours "
+    "by one without it). The weight of `coverage_attn` is left out: no release computes with it.",
     refuses="Transformers, CNNs, mean and graph encoders, audio and images, language models, SRU, "
     "copy attention, sparsemax, position encoding, features of the target, LoRA and quantised "
     "weights.",
