@@ -20,7 +20,7 @@ from . import __version__, listing
 from .demo import demo_model
 from .engine import Engine
 from .errors import InputError, ModelFormatError, S2SError, UnsupportedIsaError
-from .format import file_bytes, from_bytes_with_digest, read, read_header
+from .format import STORAGES, file_bytes, from_bytes_with_digest, read, read_header
 from .lines import LineError, LineForm, decode_lines
 from .model import Model
 from .options import DecodeOptions
@@ -138,6 +138,40 @@ def demo(
 ) -> Action:
     """Decodes words with the shipped model and draws what it looked at."""
     return partial(_demo, words or list(DEMO_WORDS), model or str(demo_model()))
+
+
+@app.command()
+def convert(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="A checkpoint, or encoder and decoder.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="The model file to write.")],
+    importer: Annotated[str | None, typer.Option("--from", help="Who wrote the source.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the importer; repeatable.")
+    ] = None,
+    map_file: Annotated[str | None, typer.Option("--map", help="A TOML file: your wiring.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Beside its own program.")] = False,
+    storage: Annotated[str, typer.Option(help="float32, or bfloat16: rounded.")] = "float32",
+) -> Action:
+    """Another program's checkpoint to a model file."""
+    from . import convert as converting
+
+    if len(sources) > 2:
+        raise typer.BadParameter(f"{len(sources)} sources: give one, or an encoder and a decoder")
+    if storage not in STORAGES:
+        raise typer.BadParameter(f"--storage is {storage!r}, must be {' or '.join(STORAGES)}")
+    pairs = [text.partition("=") for text in option or ()]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"--option is {name!r}, must be NAME=VALUE")
+    if map_file is not None and (importer is not None or pairs or verify):
+        raise typer.BadParameter("--map writes the whole model: no --from, --option or --verify")
+    source = sources[0] if len(sources) == 1 else sources
+    if map_file is not None:
+        return partial(converting.by_map, source, map_file, output, storage)
+    options = {name: value for name, _, value in pairs}
+    return partial(converting.by_importer, source, importer, options, output, storage, verify)
 
 
 @app.command()

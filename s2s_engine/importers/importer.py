@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, ModelFormatError
@@ -37,10 +36,21 @@ class Option:
         if isinstance(self.kind, tuple):
             return value in self.kind
         if self.kind is float:
-            return type(value) in (int, float) and bool(np.isfinite(value))  # type: ignore[call-overload]
+            return type(value) is not bool and isinstance(value, (int, float)) and abs(value) < 3e38
         if self.kind is list:
             return isinstance(value, (list, tuple)) and all(type(one) is int for one in value)
         return type(value) is self.kind
+
+    def read(self, text: str) -> Any:
+        """The value that a command line's text says; the text itself where it says none."""
+        if self.kind is bool:
+            return {"true": True, "false": False}.get(text.lower(), text)
+        try:
+            if self.kind is list:
+                return [int(part) for part in text.split(",") if part]
+            return self.kind(text) if self.kind in (int, float) else text
+        except ValueError:
+            return text
 
     @property
     def values(self) -> str:
@@ -58,10 +68,15 @@ VOCABULARIES = ("source_vocabulary", "target_vocabulary")
 class Options:
     """The options of one import, checked against what its importer declares."""
 
-    def __init__(self, importer: Importer, given: Mapping[str, Any], where: str) -> None:
+    def __init__(
+        self, importer: Importer, given: Mapping[str, Any], where: str, *, as_text: bool = False
+    ) -> None:
         self._importer, self._where = importer, where
         self._declared = {option.name: option for option in importer.options}
         self.given = {name: value for name, value in given.items() if value is not None}
+        if as_text:
+            for name in self._declared.keys() & self.given.keys():
+                self.given[name] = self._declared[name].read(self.given[name])
         for name, value in self.given.items():
             if name in VOCABULARIES:
                 continue
@@ -115,7 +130,8 @@ class Peer(Protocol):
 
     framework: name and version. trace: what it computes for prepared encoder inputs by name and
     target ids behind the start id, under names of the model: `encoder.<output>` (S, D) or (D),
-    `decoder.<output or state>` (steps, ...) with steps = len(target) + 1, a state's after the step;
+    `decoder.<output or state>` (steps, ...) with steps = len(target) + 1, a state's after the step,
+    `decoder.alignment` (steps, S) or (steps, heads, S);
     `decoder.logits` (or `encoder.logits` of a model without a decoder) is always among them.
     """
 

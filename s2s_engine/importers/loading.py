@@ -44,11 +44,14 @@ def import_model(source: Foreign, importer: str | None = None, **options: Any) -
     return open_foreign(source, importer, options).model
 
 
-def open_foreign(source: Foreign, name: str | None, options: Mapping[str, Any]) -> Imported:
-    """As `import_model`; the checkpoint is kept, for verification."""
+def open_foreign(
+    source: Foreign, name: str | None, options: Mapping[str, Any], *, as_text: bool = False
+) -> Imported:
+    """As `import_model`; the checkpoint is kept, for verification. as_text: the options are those
+    of a command line."""
     checkpoint = read(source)
     chosen = recognised(checkpoint) if name is None else importer(name)
-    given = Options(chosen, options, checkpoint.where)
+    given = Options(chosen, options, checkpoint.where, as_text=as_text)
     try:
         model = chosen.build(checkpoint, given)
     except KeyError as error:
@@ -73,14 +76,17 @@ def _described(model: Model, chosen: Importer, checkpoint: Checkpoint) -> Model:
             origin[role] = part.path.name
             if part.path.is_file():
                 origin[f"{role}_sha256"] = _sha256(part.path)
-    model = replace(model, provenance={**model.provenance, **origin})
-    encoder = model.graphs.get("encoder")
-    if model.self_test is None and (encoder is None or "tokens" in encoder.inputs):
-        try:
-            return attach(model)
-        except InputError:  # several inputs: no self-test is made for those
-            return model
-    return model
+    return with_self_test(replace(model, provenance={**model.provenance, **origin}))
+
+
+def with_self_test(model: Model) -> Model:
+    """The model with a self-test, where it has none and one can be made: not for several inputs."""
+    if model.self_test is not None:
+        return model
+    try:
+        return attach(model)
+    except InputError:
+        return model
 
 
 def _sha256(path: Path) -> str:

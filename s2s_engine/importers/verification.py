@@ -82,6 +82,7 @@ def record(model: Model, found: Verification) -> Model:
         "verified_with": found.framework,
         "verified_difference": found.largest_difference,
         "verified_inputs": found.inputs,
+        "verified_weights": "float32",
     }
     return replace(model, provenance={**model.provenance, **facts})
 
@@ -106,6 +107,9 @@ def _trace(
     for name, node in named.items():
         if all(node in step for step in traced.steps):
             found[f"decoder.{name}"] = np.stack([step[node] for step in traced.steps])
+    if "decoder.alignment" in found:  # (steps, S, heads) as results have it: one head is no axis
+        heads = np.moveaxis(found["decoder.alignment"], -1, 1)
+        found["decoder.alignment"] = heads[:, 0] if heads.shape[1] == 1 else heads
     found["engine.logits"] = engine.forced_logits(target=target, **call)
     return found
 

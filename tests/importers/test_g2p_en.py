@@ -56,7 +56,7 @@ def test_what_is_missing_is_named() -> None:
         Engine.load(broken)
     with pytest.raises(InputError, match="has no option 'reverse'; its options are source_vocab"):
         Engine.load(arrays(), importer="g2p_en", reverse=True)
-    with pytest.raises(InputError, match="there is no importer 'g2p'; importers are .*g2p_en"):
+    with pytest.raises(InputError, match=r"there is no importer 'g2p'; importers are .*g2p_en"):
         Engine.load(arrays(), importer="g2p")
 
 
