@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import importlib.abc
 import importlib.machinery
 import io
@@ -162,14 +163,14 @@ class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: Any) -> ModuleType:
         class Module(ModuleType):
-            __path__: list[str] = []
-
             def __getattr__(self, name: str) -> Any:
                 if name.startswith("__"):
                     raise AttributeError(name)
                 return type(name, (Nothing,), {}) if name[:1].isupper() else MagicMock()
 
-        return Module(spec.name)
+        module = Module(spec.name)
+        module.__path__ = []
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         pass
@@ -181,9 +182,9 @@ def load_allennlp() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import allennlp.modules
-            import allennlp_models.generation.models
-            import allennlp_models.generation.modules
+            import allennlp
+
+            importlib.import_module("allennlp_models.generation")  # registers its models
     finally:
         sys.meta_path.remove(finder)
     return allennlp
