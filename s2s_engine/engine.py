@@ -4,7 +4,7 @@ and a pool of sessions of the C++ core; never how a step is computed."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +29,7 @@ Path_: TypeAlias = "str | os.PathLike[str]"
 Source: TypeAlias = "Path_ | bytes | Model | Mapping[str, NDArray[Any]] | Sequence[Path_]"
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
 MAX_THREADS = 1024
+_core_rules: Callable[..., _core.SearchRules] = lru_cache(maxsize=64)(_core.SearchRules)
 
 
 @dataclass(frozen=True)
@@ -465,11 +466,6 @@ def _read(source: Any) -> tuple[Model, str, str | bytes]:
     return model, digest, str(Path(source).resolve())
 
 
-@lru_cache(maxsize=64)
-def _core_rules(**rules: Any) -> _core.SearchRules:
-    return _core.SearchRules(**rules)
-
-
 def _core_input(value: Input) -> Any:
     if isinstance(value, int):
         return [value]
@@ -489,8 +485,7 @@ def _reload(
 
 
 def _check_compute_type(value: str | Mapping[str, str]) -> None:
-    types = list(value.values()) if isinstance(value, Mapping) else [value]
-    for type_ in types:
+    for type_ in value.values() if isinstance(value, Mapping) else [value]:
         if type_ not in COMPUTE_TYPES:
             raise InputError(f"compute_type is {type_!r}, must be one of {COMPUTE_TYPES}")
         if type_ != "float32":

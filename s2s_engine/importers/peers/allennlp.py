@@ -76,7 +76,7 @@ class SimpleSeq2Seq:
             seen: dict[str, torch.Tensor] = {}
             if self.attention is not None:
                 weights = self._weights(states[0], memory)
-                x, seen["alignment"] = torch.cat([weights @ memory, x]), weights[:, None]
+                x, seen["alignment"] = torch.cat([weights @ memory, x]), weights
             if self.layers:
                 _, (states, cells) = self.decoder(x[None], (states, cells))
             else:

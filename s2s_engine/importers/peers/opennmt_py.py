@@ -72,7 +72,7 @@ class OpenNmt:
             if self.cells:
                 seen["feed"] = out
             if alignment is not None:
-                seen["alignment"] = alignment[:, None]
+                seen["alignment"] = alignment
             for name, value in (seen | {"logits": self.generator(out)}).items():
                 steps.setdefault(f"decoder.{name}", []).append(value)
         return numbers(found | {name: torch.stack(values) for name, values in steps.items()})

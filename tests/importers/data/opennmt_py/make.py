@@ -151,7 +151,7 @@ def forced(model: Any, source: Any, fed: list[int]) -> dict[str, Any]:
             for n in range(one.shape[0]):
                 steps.setdefault(f"{role}{n}", []).append(one[n, 0])
         if "std" in attention:
-            steps.setdefault("alignment", []).append(attention["std"].reshape(-1, 1))
+            steps.setdefault("alignment", []).append(attention["std"].reshape(-1))
         if type(model.decoder).__name__ == "InputFeedRNNDecoder":
             steps.setdefault("feed", []).append(out[0, 0])
     return found | {f"decoder.{name}": torch.stack(values) for name, values in steps.items()}
