@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..builder import Cell, DecoderBuilder, EncoderBuilder, GraphBuilder, Value, Xs
+from ..errors import ModelFormatError
 
 Weights: TypeAlias = Mapping[str, ArrayLike]
 Layer: TypeAlias = tuple[Value, ...]
@@ -26,7 +27,13 @@ def first(w: Weights, *names: str) -> ArrayLike:
 
 
 def size(array: ArrayLike, axis: int = 0) -> int:
-    return int(np.shape(array)[axis])
+    """Of one axis of a weight, which has more than `axis` of them, none empty."""
+    shape = np.shape(array)
+    if axis >= len(shape) or not all(shape):
+        raise ModelFormatError(
+            f"a weight has the shape {shape}, must have at least {axis + 1} axes, none of them 0"
+        )
+    return int(shape[axis])
 
 
 def cell(w: Weights, prefix: str, suffix: str = "") -> Cell:
@@ -59,7 +66,13 @@ def width(one: Cell) -> int:
 
 def gates(one: Cell) -> int:
     """4 for an LSTM, 3 for a GRU, 1 for an RNN: the shape tells, an option's name may lie."""
-    return size(one["weight_hh"]) // width(one)
+    count = size(one["weight_hh"]) // width(one)
+    if count not in (1, 3, 4):
+        raise ModelFormatError(
+            f"weight_hh of a cell has the shape {np.shape(one['weight_hh'])}, must be (4H, H), "
+            "(3H, H) or (H, H): an LSTM, a GRU or an RNN"
+        )
+    return count
 
 
 def roles(one: Cell) -> tuple[str, ...]:

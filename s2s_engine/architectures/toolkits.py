@@ -217,6 +217,8 @@ def opennmt_py(
     e.output(memory=memory)
     fed = "decoder.rnn.layers.0.weight_ih" in w
     decoder = cells(w, "decoder.rnn.layers" if fed else "decoder.rnn")
+    if not decoder:
+        raise KeyError("decoder.rnn.weight_ih_l0 or decoder.rnn.layers.0.weight_ih")
     x = [d.embedding(d.token, target)]
     if fed:
         x.append(d.state("feed", size=width(decoder[-1])))

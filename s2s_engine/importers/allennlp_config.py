@@ -191,11 +191,10 @@ def search(config: Config) -> Search:
     if of(beam, "sampler").get("type", "deterministic") != "deterministic":
         aside.append("sampler")
     least = beam.get("min_steps") or 0
-    if least:
-        generation["min_length"] = least + 1
-    if least and (type(least) is not int or least + 1 > steps):
-        generation.pop("min_length")
+    if type(least) is not int or not 0 <= least < steps:
         aside.append("min_steps")
+    elif least:
+        generation["min_length"] = least + 1
     scorer = of(beam, "final_sequence_scorer")
     if scorer.get("type") == "length-normalized-sequence-log-prob":
         alpha = scorer.get("length_penalty", 1.0)

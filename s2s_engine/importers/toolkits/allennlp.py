@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...architectures import toolkits
+from ...architectures.state_dict import size
 from ...model import Model
 from .. import allennlp_config as configuration
 from ..allennlp_files import Files, read_files, recognises
@@ -38,7 +39,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
     configuration.embedders(parts.embedder)
     w = Used(_weights(files))
     target = _target(w, files, parts, options)
-    width = w["_output_projection_layer.weight"].shape[1]
+    width = size(w["_output_projection_layer.weight"], 1)
     inputs, unknown = _inputs(checkpoint, w, files, read, options)
     ids = _framed(checkpoint, files, read, options) if len(inputs) == 1 else {}
     model = toolkits.allennlp(
@@ -64,8 +65,10 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
 
 def _target(w: Used, files: Files, parts: configuration.Parts, options: Options) -> list[str]:
     space = configuration.text(parts.decoder.get("target_namespace"), "tokens")
-    size = w["_target_embedder.weight"].shape[0]
-    return options.vocabulary("target", size, files.words.get(space)) or []
+    return (
+        options.vocabulary("target", size(w["_target_embedder.weight"]), files.words.get(space))
+        or []
+    )
 
 
 def _inputs(
@@ -85,7 +88,7 @@ def _inputs(
             )
         words = files.words.get(space)
         if name == read.main:
-            words = options.vocabulary("source", w[f"{prefix}{name}.weight"].shape[0], words)
+            words = options.vocabulary("source", size(w[f"{prefix}{name}.weight"]), words)
         if words is not None:
             found["tokens" if name == read.main else name] = words
     main = found.get("tokens", [])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...architectures import opennmt, toolkits
+from ...architectures.state_dict import size
 from ...model import Model
 from ..checkpoint import Checkpoint
 from ..importer import Importer, Options, Peer
@@ -80,8 +81,8 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
     _branch(checkpoint, parts)
     w = Used(parts.weights)
     prefix = opennmt.tables(w, "encoder")
-    size = w[f"{prefix}.emb_luts.0.weight"].shape[0]
-    source = options.vocabulary("source", size, parts.words.get("source"))
+    table = w[f"{prefix}.emb_luts.0.weight"]
+    source = options.vocabulary("source", size(table), parts.words.get("source"))
     target = _target(parts, options)
     vocabularies = {"tokens": source, "target": target}
     for number, listed in enumerate(parts.features):
@@ -110,8 +111,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
 
 def _target(parts: Parts, options: Options) -> list[str] | None:
     table = f"{opennmt.tables(parts.weights, 'decoder')}.emb_luts.0.weight"
-    size = parts.weights[table].shape[0]
-    return options.vocabulary("target", size, parts.words.get("target"))
+    return options.vocabulary("target", size(parts.weights[table]), parts.words.get("target"))
 
 
 def _id(checkpoint: Checkpoint, words: list[str] | None, word: str, does: str) -> int:
