@@ -324,7 +324,7 @@ REFUSED: list[tuple[Callable[[], Callable[[Any], None]], str]] = [
     (lambda: without("generator", "weight"), "knows it: generator.0.weight"),
     (lambda: without("model", "encoder.rnn.weight_hh_l1"), "weight_hh"),
     (lambda: without("model", "encoder.bridge.1.weight"), "bridge.1.weight"),
-    (lambda: with_weight("model", "encoder.rnn.weight_hh_l1", (12,)), r"has the shape \(12,\), must"),
+    (lambda: with_weight("model", "encoder.rnn.weight_hh_l1", (12,)), r"the shape \(12,\), must"),
     (lambda: with_weight("model", "encoder.rnn.weight_hh_l0", (6, 3)), r"must be \(4H, H\), \(3H"),
     (lambda: without("model", "decoder.rnn.layers.0.weight_ih"), "knows it: decoder.rnn.weight_ih"),
     (lambda: lambda content: content.update(opt={}), "its opt is no argparse.Namespace"),
