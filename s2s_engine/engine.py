@@ -3,33 +3,28 @@ and a pool of sessions of the C++ core; never how a step is computed."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
 from .errors import EngineClosedError, InputError, ModelFormatError
-from .format import file_bytes, from_bytes_with_digest, to_bytes
+from .format import to_bytes
 from .graph import Graph, to_json
-from .magic import is_foreign
+from .loading import Source, opened
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
 from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
 from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
 
-Path_: TypeAlias = "str | os.PathLike[str]"
-Source: TypeAlias = "Path_ | bytes | Model | Mapping[str, NDArray[Any]] | Sequence[Path_]"
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
 MAX_THREADS = 1024
-_core_rules: Callable[..., _core.SearchRules] = lru_cache(maxsize=64)(_core.SearchRules)
 
 
 @dataclass(frozen=True)
@@ -118,16 +113,7 @@ class Engine:
         Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
         file is ever executed.
         """
-        origin: str | bytes | None = None
-        digest = ""
-        if isinstance(source, Model):
-            model = source
-        elif importer is None and not importer_options and not is_foreign(source):
-            model, digest, origin = _read(source)
-        else:
-            from .importers import import_model
-
-            model = import_model(source, importer, **importer_options)
+        model, digest, origin = opened(source, importer, importer_options)
         return Engine(
             model,
             origin=origin,
@@ -454,16 +440,9 @@ class Engine:
         return Result([best], self._source_tokens(read))
 
 
-def _read(source: Any) -> tuple[Model, str, str | bytes]:
-    """A model file or its bytes: the model, its digest, and what to load again from."""
-    if not isinstance(source, (str, os.PathLike)):
-        data = bytes(source)
-        return *from_bytes_with_digest(data), data
-    try:
-        model, digest = from_bytes_with_digest(file_bytes(source))
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{os.fspath(source)}: {error}") from None
-    return model, digest, str(Path(source).resolve())
+@lru_cache(maxsize=64)
+def _core_rules(**rules: Any) -> _core.SearchRules:
+    return _core.SearchRules(**rules)
 
 
 def _core_input(value: Input) -> Any:
@@ -485,7 +464,8 @@ def _reload(
 
 
 def _check_compute_type(value: str | Mapping[str, str]) -> None:
-    for type_ in value.values() if isinstance(value, Mapping) else [value]:
+    types = list(value.values()) if isinstance(value, Mapping) else [value]
+    for type_ in types:
         if type_ not in COMPUTE_TYPES:
             raise InputError(f"compute_type is {type_!r}, must be one of {COMPUTE_TYPES}")
         if type_ != "float32":

@@ -35,14 +35,10 @@ def format_of(data: bytes, suffix: str = "") -> str:
     return "onnx" if suffix == ".onnx" or data[:1] == b"\x08" else ""
 
 
-def is_foreign(source: object) -> bool:
-    """Whether a source is of another program: arrays, a pair, bytes or a file of another format, a
-    folder, or a TensorFlow checkpoint's prefix."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return format_of(bytes(source)) not in ("model", "")
-    if not isinstance(source, (str, os.PathLike)):
-        return True
-    path = Path(source)
+def is_foreign(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names a checkpoint of another program: a folder, a TensorFlow checkpoint's
+    prefix, or a file of another format."""
+    path = Path(path)
     if path.is_dir() or (not path.exists() and path.with_name(path.name + ".index").is_file()):
         return True
     if path.suffix == ".index":
