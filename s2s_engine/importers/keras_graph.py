@@ -19,11 +19,11 @@ MAX_NODES = 65_536
 
 
 class Tensor(NamedTuple):
-    """Output `index` of call `node` of a layer."""
+    """Output number `output` of call `node` of a layer."""
 
     layer: str
     node: int
-    index: int
+    output: int
 
 
 def clean(name: str) -> str:
@@ -35,7 +35,7 @@ def clean(name: str) -> str:
 def name_of(tensor: Tensor) -> str:
     """What a model calls this tensor: the layer, then call and output where they are not 0."""
     call = f"_call{tensor.node}" if tensor.node else ""
-    return clean(tensor.layer) + call + (f"_out{tensor.index}" if tensor.index else "")
+    return clean(tensor.layer) + call + (f"_out{tensor.output}" if tensor.output else "")
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _ordered(layers: Mapping[str, Layer], ends: list[Tensor]) -> list[tuple[str,
 
 def _known(layers: Mapping[str, Layer], tensor: Tensor) -> None:
     layer = layers.get(tensor.layer)
-    if layer is None or not 0 <= tensor.node < len(layer.calls) or tensor.index < 0:
+    if layer is None or not 0 <= tensor.node < len(layer.calls) or tensor.output < 0:
         raise ModelFormatError(f"the configuration names a tensor that is not there: {tensor}")
 
 

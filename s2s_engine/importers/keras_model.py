@@ -190,12 +190,12 @@ def _run(
 
 def _pick(found: Mapping[tuple[str, int], list[Found]], tensor: Tensor) -> Found:
     values = found[tensor.layer, tensor.node]
-    if tensor.index >= len(values):
+    if tensor.output >= len(values):
         raise ModelFormatError(
             f"layer {tensor.layer!r} gives {len(values)} tensors that are read here, not number "
-            f"{tensor.index}"
+            f"{tensor.output}"
         )
-    return values[tensor.index]
+    return values[tensor.output]
 
 
 def _output(graphs: Graphs, result: Found, decodes: bool) -> None:

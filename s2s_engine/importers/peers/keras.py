@@ -109,10 +109,10 @@ class KerasModel:
         for layer in self.model.layers:
             parts = [layer, *(getattr(layer, f"{one}_layer", None) for one in DIRECTIONS)]
             for part in [*parts, getattr(layer, "layer", None)]:
-                for owner in (part, getattr(part, "cell", None)):
-                    for name in ("activation", "recurrent_activation"):
-                        if getattr(owner, name, None) is k.activations.hard_sigmoid:
-                            setattr(owner, name, _old_hard_sigmoid)
+                owner = getattr(part, "cell", part)
+                for name in ("activation", "recurrent_activation"):
+                    if getattr(owner, name, None) is k.activations.hard_sigmoid:
+                        setattr(owner, name, _old_hard_sigmoid)
 
     # --- values by name ---
 
@@ -134,8 +134,8 @@ class KerasModel:
                     tensor = graph.call(tensor).tensors[0]
                 source = graph.layers[tensor.layer]
                 kind = source.kind
-                if kind in CELLS and not source.config["return_sequences"] and tensor.index == 1:
-                    tensor = tensor._replace(index=0)  # the output is the state
+                if kind in CELLS and not source.config["return_sequences"] and tensor.output == 1:
+                    tensor = tensor._replace(output=0)  # the output is the state
                 unnamed = kind in ("InputLayer", "NotEqual", "ConvertToTensor")
                 if tensor[:2] not in steps and not unnamed:
                     found[f"encoder.{name_of(tensor)}"] = self._tensor(tensor)
@@ -178,7 +178,7 @@ class KerasModel:
         if self.model.__class__.__name__ == "Sequential":
             return self.model.get_layer(tensor.layer).output
         layer = next(one for one in self.model.operations if one.name == tensor.layer)
-        return layer._inbound_nodes[tensor.node].output_tensors[tensor.index]
+        return layer._inbound_nodes[tensor.node].output_tensors[tensor.output]
 
     def _input(self, one: Any, inputs: Mapping[str, Any], steps: list[Any]) -> Any:
         target = one is self.plan.target
@@ -224,12 +224,12 @@ def _rebuilt(graph: LayerGraph) -> Any:
         if layer.kind == "InputLayer":
             found[name, node] = [k.Input(layer.config["batch_input_shape"][1:], name=name)]
             continue
-        given = [found[one[:2]][one.index] for one in call.tensors]
+        given = [found[one[:2]][one.output] for one in call.tensors]
         if name not in made:
             made[name] = _layer(layer.kind, {"name": name, **layer.config})
         if layer.kind in (*CELLS, "Bidirectional") and len(given) > 1:
             given = [given[0]]
-            states = [found[one[:2]][one.index] for one in call.tensors[1:]]
+            states = [found[one[:2]][one.output] for one in call.tensors[1:]]
             result = made[name](given[0], initial_state=states)
         else:
             result = made[name](given if len(given) > 1 else given[0])
@@ -237,13 +237,15 @@ def _rebuilt(graph: LayerGraph) -> Any:
     for name, layer_ in made.items():
         if arrays := [array for group in graph.layers[name].groups for array in group.values()]:
             layer_.set_weights(arrays)
-    inputs = [found[one[:2]][one.index] for one in graph.inputs]
-    return k.Model(inputs, [found[one[:2]][one.index] for one in graph.outputs])
+    inputs = [found[one[:2]][one.output] for one in graph.inputs]
+    return k.Model(inputs, [found[one[:2]][one.output] for one in graph.outputs])
 
 
 def _layer(kind: str, config: Mapping[str, Any]) -> Any:
     layers = keras().layers
     kept = {key: value for key, value in config.items() if key not in GONE}
+    if kind in PASSING[:2]:  # does nothing here
+        return layers.Dropout(0.0, name=config["name"])
     if isinstance(kept.get("axis"), list) and len(kept["axis"]) == 1:
         kept["axis"] = kept["axis"][0]
     for role in ("layer", "backward_layer"):
