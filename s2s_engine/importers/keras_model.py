@@ -50,8 +50,9 @@ class Plan:
         return self.source is not None and self.source.kind in ("ids", "one_hot")
 
 
-def inputs_of(graph: LayerGraph, *, features: bool) -> list[Input]:
-    """The model's inputs; features: those of rank 3 hold numbers, not one-hot rows."""
+def inputs_of(graph: LayerGraph, target: str | None, *, features: bool) -> list[Input]:
+    """The model's inputs; features: those of rank 3, but for the target's, hold numbers, not
+    one-hot rows."""
     found = []
     for tensor in graph.inputs:
         layer = graph.layers[tensor.layer]
@@ -67,7 +68,8 @@ def inputs_of(graph: LayerGraph, *, features: bool) -> list[Input]:
         if len(shape) == 3:
             if shape[2] is None:
                 raise ModelFormatError(f"{where} has any number of features")
-            kind, size = "features" if features else "one_hot", shape[2]
+            numbers = features and layer.name != target
+            kind, size = "features" if numbers else "one_hot", shape[2]
         elif tables:
             if len(tables) != len(readers):
                 raise ModelFormatError(f"{where} is read as ids and as numbers")
@@ -83,8 +85,9 @@ def inputs_of(graph: LayerGraph, *, features: bool) -> list[Input]:
 def candidates(graph: LayerGraph, *, features: bool) -> list[str]:
     """The inputs that can be a decoder's as far as their calls tell: those from which the output
     is a sequence of steps, each of which reads the steps before it alone."""
-    found, errors = [], []
-    for one in inputs_of(graph, features=features):
+    found: list[str] = []
+    errors: list[str] = []
+    for one in inputs_of(graph, None, features=False):
         if one.kind in ("ids", "one_hot"):
             try:
                 write(graph, plan(graph, one.name, features=features))
@@ -103,7 +106,7 @@ def plan(graph: LayerGraph, target: str | None, *, features: bool) -> Plan:
             f"the model has {len(graph.outputs)} outputs, must have one: save a model of the "
             "probabilities alone"
         )
-    inputs = inputs_of(graph, features=features)
+    inputs = inputs_of(graph, target, features=features)
     goal = next((one for one in inputs if one.name == target), None)
     repeats = [one for one in graph.layers.values() if one.kind == "RepeatVector"]
     sources = [one for one in inputs if one is not goal]
@@ -151,8 +154,6 @@ def _declared(graphs: Graphs, one: Input, target: bool, tokens: bool, zeros: boo
         token = graphs.decoder.token
         if one.kind == "ids":
             return Ids("target", token)
-        if one.kind != "one_hot":
-            raise RoleError(f"input {one.name!r} holds features: no target is fed back to it")
         return Features("target", graphs.decoder.one_hot(token, one.size))
     name = clean(one.name)
     if one.kind == "vector":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,14 @@ SOURCE, TARGET = 9, 7
 def randomised(model: Any, seed: int = 0) -> Any:
     """The model with random weights, so that none is its neutral value."""
     random = np.random.default_rng(seed)
-    for layer in model.layers:
-        arrays = layer.get_weights()
-        if layer.__class__.__name__ == "BatchNormalization":
-            layer.set_weights([random.uniform(0.5, 1.5, a.shape) for a in arrays])
-        elif arrays:
-            layer.set_weights([random.normal(0, 0.6, a.shape) for a in arrays])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras's own calls of NumPy
+        for layer in model.layers:
+            arrays = layer.get_weights()
+            if layer.__class__.__name__ == "BatchNormalization":
+                layer.set_weights([random.uniform(0.5, 1.5, a.shape) for a in arrays])
+            elif arrays:
+                layer.set_weights([random.normal(0, 0.6, a.shape) for a in arrays])
     return model
 
 

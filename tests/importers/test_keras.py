@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy as np
 import pytest
-from keras_models import MODELS, SOURCE, TARGET, lstm_seq2seq, randomised
+from keras_models import MODELS, SOURCE, TARGET, embedded, lstm_seq2seq, randomised
 from verified import check
 
-from s2s_engine import Engine, InputError, ModelFormatError
+from s2s_engine import Engine, InputError, Model, ModelFormatError
 from s2s_engine.importers.loading import import_model, open_foreign
 from s2s_engine.importers.verification import verify
 
 RULES = {"start": 1, "end": [2], "reverse_source": False}
+NO_JOIN = ("concatenation",)
 ALONE = ("tagger", "classifier", "classifier max", "repeated")
 
 
@@ -58,3 +60,174 @@ def test_a_model_is_what_keras_computes(name: str, tmp_path: Path) -> None:
     # The older format has the same graphs and weights.
     older = open_foreign(saved(tmp_path / "model.h5", model), None, options(name))
     assert verify(older.model, imported.peer()).passed
+
+
+# --- what is decoded ---
+
+
+def greedy(model: Any, sources: dict[str, Any], ends: list[int], limit: int) -> list[int]:
+    """The loop of the example: the training model is run over what was written so far."""
+    ids = [1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while len(ids) <= limit and ids[-1] not in ends:
+            given = []
+            for one in model.inputs:
+                size = one.shape[-1]
+                values = np.array([sources.get(one.name, ids)])
+                given.append(np.eye(size)[values] if len(one.shape) == 3 else values)
+            ids.append(int(model(given)[0, len(ids) - 1].argmax()))
+    return ids[1:]
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "name", ["lstm_seq2seq", "gru", "masked", "attention additive scaled", "attention dot layers"]
+)
+def test_tokens_are_those_of_a_greedy_loop(name: str, suffix: str, tmp_path: Path) -> None:
+    model = made(name)
+    random = np.random.default_rng(1)
+    with Engine.load(saved(tmp_path / f"model{suffix}", model), **RULES, max_length=12) as engine:
+        for length in (1, 2, 4, 7, 11):
+            ids = random.integers(1, SOURCE, length).tolist()
+            want = greedy(model, {model.inputs[0].name: ids}, [2], 12)
+            assert list(engine.decode(ids).ids) == [one for one in want if one != 2]
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_the_vocabulary_of_the_example_tells_start_and_end(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.h5", made("lstm_seq2seq"))
+    words = {"source_vocabulary": list("abcdefghi"), "target_vocabulary": list("\t\nabcde")}
+    model = import_model(path, reverse_source=False, **words)
+    assert (model.start, list(model.end), model.characters) == (0, [1], True)
+    with Engine.load(model) as engine, Engine.load(model) as other:
+        assert engine.decode("bad").ids == other.decode([1, 0, 3]).ids
+    assert import_model(path, reverse_source=True, characters=False, **words).source.reverse
+    assert model.provenance["decoder_input"].startswith("keras_tensor") or model.provenance
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_repeated_vectors_give_their_number_of_ids(tmp_path: Path) -> None:
+    model = made("repeated")
+    with Engine.load(saved(tmp_path / "model.keras", model), reverse_source=True) as engine:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            want = model(np.array([[3, 2, 5]]))[0].argmax(-1).tolist()
+        assert list(engine.decode([5, 2, 3]).ids) == want
+
+
+# --- padding ---
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sources_are_filled_up_as_they_were_in_training(
+    side: str, reverse: bool, tmp_path: Path
+) -> None:
+    """Rows of zeros in front of or behind what the encoder reads, to 8."""
+    model = made("lstm_seq2seq")
+    path = saved(tmp_path / "model.keras", model)
+    given = {**RULES, "padded_length": 8, "padding_id": -1, "padding_side": side}
+    loaded = import_model(path, **{**given, "reverse_source": reverse})
+    target = [0, 3, 4]
+    rows = np.eye(SOURCE)[[5, 3, 1] if reverse else [1, 3, 5]]
+    zeros = np.zeros((5, SOURCE))
+    source = np.concatenate([zeros, rows] if side == "left" else [rows, zeros])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = model([source[None], np.eye(TARGET)[[[1, *target]]]])[0].detach().numpy()
+    with Engine.load(loaded) as engine:
+        logits = engine.forced_logits([1, 3, 5], target)
+    np.testing.assert_allclose(softmax(logits), found, atol=1e-5)
+    assert len(import_model(path, source_vocabulary=list("abcdefghi"), **given).vocabularies[
+        "tokens"
+    ]) == SOURCE + 1  # fmt: skip
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_padding_behind_a_mask_changes_nothing(tmp_path: Path) -> None:
+    model = made("masked")
+    loaded = import_model(saved(tmp_path / "model.keras", model), **RULES, padded_length=9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = model([np.array([[4, 7, 3, 0, 0, 0]]), np.array([[1, 5, 0, 4]])])
+    with Engine.load(loaded) as engine:
+        logits = engine.forced_logits([4, 7, 3], [5, 0, 4])
+    np.testing.assert_allclose(softmax(logits), found[0].detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_a_fixed_length_is_filled_up_to(tmp_path: Path) -> None:
+    k = keras()
+    source, target, x, y = embedded(k, length=6)
+    y = k.layers.GRU(4, return_sequences=True)(y, initial_state=k.layers.GRU(4)(x))
+    model = k.Model([source, target], k.layers.Dense(TARGET, activation="softmax")(y))
+    path = saved(tmp_path / "model.keras", randomised(model))
+    with pytest.raises(InputError, match="needs the option padding_id .an integer."):
+        import_model(path, **RULES)
+    loaded = import_model(path, **RULES, padding_id=0, padding_side="right")
+    assert loaded.source.prepare([3, 4]) == [3, 4, 0, 0, 0, 0]
+    check(path, "keras", {**RULES, "padding_id": 0, "padding_side": "right"}, without=NO_JOIN)
+    with pytest.raises(InputError, match="padding_id is -1, rows of zeros, but the source is no"):
+        import_model(path, **RULES, padding_id=-1, padding_side="right")
+    # Without padding where the shape does not ask for any.
+    assert import_model(path, **RULES, padded_length=0).source.pad is None
+
+
+def softmax(x: Any) -> Any:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+# --- options ---
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_what_no_file_tells_is_asked_for(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.keras", made("gru"))
+    for name in RULES:
+        given = {key: value for key, value in RULES.items() if key != name}
+        with pytest.raises(InputError, match=f"needs the option {name} .*it changes "):
+            import_model(path, **given)
+    with pytest.raises(InputError, match="decoder_input is 'x'; inputs are words, answer"):
+        import_model(path, **RULES, decoder_input="x")
+    with pytest.raises(ModelFormatError, match="reads what layer 'gru.*' gives behind the last"):
+        import_model(path, **RULES, decoder_input="words")
+    with pytest.raises(InputError, match="option decoder_input is 3, must be a string"):
+        import_model(path, **RULES, decoder_input=3)
+    loaded = import_model(path, **RULES, decoder_input="answer", max_length=33, unknown=4)
+    assert loaded.generation == {"beam_size": 1, "max_length": 33}
+    assert loaded.source.unknown == 4
+    assert loaded.provenance["decoder_input"] == "answer"
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_logits_without_a_softmax(tmp_path: Path) -> None:
+    k = keras()
+    model = randomised(k.Sequential([k.Input((None,)), k.layers.Embedding(5, 3), k.layers.GRU(4),
+                                     k.layers.Dense(3)]))  # fmt: skip
+    path = saved(tmp_path / "model.keras", model)
+    with pytest.raises(InputError, match="needs the option from_logits"):
+        import_model(path)
+    with pytest.raises(ModelFormatError, match="gives numbers, not probabilities of ids"):
+        import_model(path, from_logits=False)
+    check(path, "keras", {"from_logits": True}, without=NO_JOIN)
+    model.compile(loss=k.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for suffix in (".keras", ".h5"):
+        assert import_model(saved(tmp_path / f"told{suffix}", model)).graphs.keys() == {"encoder"}
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_features_are_read_as_they_are(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.keras", made("lstm_seq2seq"))
+    imported = check(
+        path, "keras", {"start": 1, "end": [2], "source_features": True,
+                        "decoder_input": target_of(path)}, without=NO_JOIN
+    )  # fmt: skip
+    assert list(imported.model.graphs["encoder"].inputs.values())[0].kind == "sequence"
+
+
+def target_of(path: Path) -> str:
+    return str(import_model(path, **RULES).provenance["decoder_input"])
