@@ -277,6 +277,10 @@ def _from_logits(file: KerasFile) -> bool | None:
 
 CELLS = ("LSTM", "GRU", "SimpleRNN")
 CUDNN = ("CuDNNLSTM", "CuDNNGRU")
+WEIGHTED = (
+    *CELLS, *CUDNN, "Dense", "Embedding", "Attention", "AdditiveAttention", "LayerNormalization",
+    "BatchNormalization", "Bidirectional", "TimeDistributed",
+)  # fmt: skip
 
 
 def roles(kind: str, config: Mapping[str, Any]) -> list[str]:
@@ -304,19 +308,21 @@ def roles(kind: str, config: Mapping[str, Any]) -> list[str]:
 def _attach(file: KerasFile, layers: Mapping[str, Layer]) -> None:
     """Gives each layer its arrays, and refuses arrays that no layer takes."""
     used: set[str] = set()
+    others: list[str] = ["metrics/", TOP]
     counts: dict[str, int] = {}
     for layer in layers.values():
         snake = _snake(layer.kind)
         number = counts.get(snake, 0)
         counts[snake] = number + 1
         wanted = _wanted(layer)
-        if not any(names for _, names in wanted):
+        folder = f"layers/{snake}" + (f"_{number}" if number else "")
+        if layer.kind not in WEIGHTED:  # refused by its name when it is called, or has none
+            others += [f"{layer.name}/", f"{folder}/"]
             continue
         if file.layers:
             found = list(file.layers.get(layer.name, ()))
             paths = iter(found)
         else:
-            folder = f"layers/{snake}" + (f"_{number}" if number else "")
             named = file.attributes.get(f"{folder}/vars", {}).get("name", layer.name)
             if named != layer.name:
                 raise ModelFormatError(
@@ -336,8 +342,8 @@ def _attach(file: KerasFile, layers: Mapping[str, Layer]) -> None:
             {name: _numbers(file.arrays[next(paths)]) for name in names} for _, names in wanted
         ]
     for name in file.arrays:
-        state = name.startswith("metrics/") or "/seed_generator/" in name or name.startswith(TOP)
-        if name not in used and not state:
+        random = "/seed_generator/" in name  # of dropout
+        if name not in used and not random and not name.startswith(tuple(others)):
             raise ModelFormatError(f"array {name!r} belongs to no layer whose weights are known")
 
 

@@ -260,8 +260,8 @@ def _masked(graph: LayerGraph, source: Input | None) -> bool:
 
 
 def _steps(repeats: list[Layer]) -> int:
-    counts = {layer.config.get("n") for layer in repeats}
-    n = counts.pop()
-    if counts or type(n) is not int or n < 1:
+    counts = [layer.config.get("n") for layer in repeats]
+    n = counts[0]
+    if type(n) is not int or n < 1 or any(one != n for one in counts):
         raise ModelFormatError("the model's RepeatVector layers must have one number of steps")
     return n

@@ -169,7 +169,10 @@ ATTENTIONS = (
 NO_JOIN = ("concatenation",)
 MODELS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "lstm_seq2seq": (lstm_seq2seq, NO_JOIN),
-    "hard_sigmoid": (lambda k: lstm_seq2seq(k, recurrent_activation="hard_sigmoid"), NO_JOIN),
+    "hard_sigmoid": (
+        lambda k: lstm_seq2seq(k, recurrent_activation="hard_sigmoid", dropout=0.1),
+        NO_JOIN,
+    ),
     "gru": (gru, NO_JOIN),
     "gru reset before": (lambda k: gru(k, reset_after=False), NO_JOIN),
     "simple_rnn": (simple_rnn, ("gates", *NO_JOIN)),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy as np
 import pytest
-from keras_models import MODELS, SOURCE, TARGET, embedded, lstm_seq2seq, randomised
+from keras_models import MODELS, SOURCE, TARGET, embedded, randomised
 from verified import check
 
-from s2s_engine import Engine, InputError, Model, ModelFormatError
+from s2s_engine import Engine, InputError, ModelFormatError
 from s2s_engine.importers.loading import import_model, open_foreign
 from s2s_engine.importers.verification import verify
 
@@ -165,7 +162,7 @@ def test_a_fixed_length_is_filled_up_to(tmp_path: Path) -> None:
     y = k.layers.GRU(4, return_sequences=True)(y, initial_state=k.layers.GRU(4)(x))
     model = k.Model([source, target], k.layers.Dense(TARGET, activation="softmax")(y))
     path = saved(tmp_path / "model.keras", randomised(model))
-    with pytest.raises(InputError, match="needs the option padding_id .an integer."):
+    with pytest.raises(InputError, match="needs the option padding_id"):
         import_model(path, **RULES)
     loaded = import_model(path, **RULES, padding_id=0, padding_side="right")
     assert loaded.source.prepare([3, 4]) == [3, 4, 0, 0, 0, 0]
@@ -193,7 +190,7 @@ def test_what_no_file_tells_is_asked_for(tmp_path: Path) -> None:
             import_model(path, **given)
     with pytest.raises(InputError, match="decoder_input is 'x'; inputs are words, answer"):
         import_model(path, **RULES, decoder_input="x")
-    with pytest.raises(ModelFormatError, match="reads what layer 'gru.*' gives behind the last"):
+    with pytest.raises(ModelFormatError, match=r"reads what layer 'gru.*' gives behind the last"):
         import_model(path, **RULES, decoder_input="words")
     with pytest.raises(InputError, match="option decoder_input is 3, must be a string"):
         import_model(path, **RULES, decoder_input=3)
@@ -226,7 +223,7 @@ def test_features_are_read_as_they_are(tmp_path: Path) -> None:
         path, "keras", {"start": 1, "end": [2], "source_features": True,
                         "decoder_input": target_of(path)}, without=NO_JOIN
     )  # fmt: skip
-    assert list(imported.model.graphs["encoder"].inputs.values())[0].kind == "sequence"
+    assert next(iter(imported.model.graphs["encoder"].inputs.values())).kind == "sequence"
 
 
 def target_of(path: Path) -> str:

@@ -49,9 +49,7 @@ def test_the_fixtures_are_those_that_were_made() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_what_keras_2_computed(name: str, tmp_path: Path) -> None:
     values = recorded(name)
-    check(
-        unpacked(name, tmp_path), "keras", RULES, peer=values, without=NAMES[name], **values.runs
-    )
+    check(unpacked(name, tmp_path), "keras", RULES, peer=values, without=NAMES[name], **values.runs)
 
 
 @pytest.mark.parity("keras", "torch", "h5py")

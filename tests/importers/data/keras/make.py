@@ -3,11 +3,11 @@
     pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0
     TF_USE_LEGACY_KERAS=1 python tests/importers/data/keras/make.py [folder]
 
-tf_keras is Keras 2 (its files say keras_version 2.21.0). Seed 0 for every model; per model the file
-in models.zip and, in recorded.npz, what it gives for sources and targets: logits, which are the output of the
-same model with a linear last layer. `cudnn` has the weights as tf_keras itself converts them for
-CuDNN's layers, which it runs on graphics processors alone: its values are those of the LSTM and the
-GRU that they are made of.
+tf_keras is Keras 2 (its files say keras_version 2.21.0). Seed 0 for every model; models.zip has the
+files, recorded.npz what the models give for sources and targets: logits, which are the output of
+the same model with a linear last layer. `cudnn` has the weights as tf_keras itself converts them
+for CuDNN's layers, which it runs on graphics processors alone: its values are those of the LSTM and
+the GRU that they are made of.
 """
 
 from __future__ import annotations
@@ -72,9 +72,8 @@ def logits(model: Any, source: list[int], target: list[int]) -> np.ndarray:
 
 def cudnn(keras: Any, folder: Path, recorded: dict[str, np.ndarray]) -> None:
     """An encoder-decoder of an LSTM and a GRU, written as CuDNNLSTM and CuDNNGRU."""
-    from tf_keras.src.saving.legacy import hdf5_format
-
     import h5py
+    from tf_keras.src.saving.legacy import hdf5_format
 
     k, L = keras, keras.layers
     source, target = k.Input((None,), name="words"), k.Input((None,), name="answer")
