@@ -67,7 +67,7 @@ def simple_rnn(k: Any) -> Any:
     return k.Model([target, source], L.Activation("softmax")(y))
 
 
-def bidirectional(k: Any, merge: str = "concat", *, mask: bool = False) -> Any:
+def bidirectional(k: Any, merge: str = "concat", *, mask: bool = False, repeat: bool = True) -> Any:
     """A bidirectional encoder, whose joined states start the decoder, and its merged last output
     at every step."""
     L = k.layers
@@ -79,7 +79,7 @@ def bidirectional(k: Any, merge: str = "concat", *, mask: bool = False) -> Any:
     h = L.Concatenate()([states[0], states[2]])
     c = L.Add()([L.Concatenate()([states[1], states[3]]), h, L.Dense(8)(last)])
     y = L.LSTM(8, return_sequences=True)(y, initial_state=[h, c])
-    y = L.Concatenate()([y, L.RepeatVector(6)(last)]) if not mask else y
+    y = L.Concatenate()([y, L.RepeatVector(6)(last)]) if repeat else y
     return k.Model([source, target], L.Dense(TARGET, activation="softmax")(y))
 
 
@@ -183,7 +183,7 @@ MODELS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "classifier max": (lambda k: classifier(k, "GlobalMaxPooling1D"), NO_JOIN),
     "merged": (merged, NO_JOIN),
     "masked": (lambda k: attentive(k, mask=True), ()),
-    "masked bidirectional": (lambda k: bidirectional(k, mask=True), ()),
+    "masked bidirectional": (lambda k: bidirectional(k, mask=True, repeat=False), ()),
     **{f"merge {m}": (lambda k, m=m: bidirectional(k, m), ()) for m in MERGES},
     **{f"attention {a}": (lambda k, a=a: attentive(k, a), ()) for a in ATTENTIONS},
 }

@@ -8,6 +8,11 @@ files, recorded.npz what the models give for sources and targets: logits, which 
 the same model with a linear last layer. `cudnn` has the weights as tf_keras itself converts them
 for CuDNN's layers, which it runs on graphics processors alone: its values are those of the LSTM and
 the GRU that they are made of.
+
+The older ones, models_2.2.4.zip and recorded_2.2.4.npz, by the same script in Python 3.7:
+
+    pip install keras==2.2.4 tensorflow==1.15.5 h5py==2.10.0
+    python tests/importers/data/keras/make.py
 """
 
 from __future__ import annotations
@@ -36,6 +41,11 @@ from keras_models import (  # noqa: E402
     randomised,
 )
 
+OLDER = {  # with that version's defaults: hard_sigmoid, and the reset before the product
+    "older_lstm_seq2seq": lstm_seq2seq,
+    "older_gru": gru,
+    "older_bidirectional": lambda k: bidirectional(k, repeat=False),
+}
 CASES = {
     # The default of Keras before 2.3.
     "lstm_seq2seq": lambda k: lstm_seq2seq(k, recurrent_activation="hard_sigmoid"),
@@ -62,12 +72,10 @@ def linear(keras: Any, model: Any) -> Any:
 def logits(model: Any, source: list[int], target: list[int]) -> np.ndarray:
     given = [[source], [[START, *target]]]
     one_hot = len(model.inputs[0].shape) == 3
-    sizes = (SOURCE, TARGET)
-    arrays = [
-        np.eye(size, dtype=np.float32)[ids] if one_hot else np.array(ids)
-        for ids, size in zip(given, sizes, strict=True)
-    ]
-    return model(arrays).numpy()[0]
+    arrays = [np.array(ids) for ids in given]
+    if one_hot:
+        arrays = [np.eye(SOURCE)[arrays[0]], np.eye(TARGET)[arrays[1]]]
+    return model.predict(arrays)[0]
 
 
 def cudnn(keras: Any, folder: Path, recorded: dict[str, np.ndarray]) -> None:
@@ -119,27 +127,34 @@ def record(name: str, model: Any, recorded: dict[str, np.ndarray]) -> None:
         recorded[f"{name}/{number}/decoder.logits"] = found
 
 
-def make(folder: Path) -> None:
-    import tf_keras as keras
-
+def make(folder: Path) -> str:
+    """Writes the files; the end of the names of what is kept of them."""
+    try:
+        import tf_keras as keras
+    except ImportError:
+        import keras
+    older = keras.__version__ == "2.2.4"
     recorded: dict[str, np.ndarray] = {}
-    for name, build in CASES.items():
+    for name, build in (OLDER if older else CASES).items():
         keras.backend.clear_session()
         model = randomised(build(keras))
-        model.save(folder / f"{name}.h5")
+        model.save(str(folder / f"{name}.h5"))
         record(name, linear(keras, model), recorded)
-    cudnn(keras, folder, recorded)
+    if not older:
+        cudnn(keras, folder, recorded)
     np.savez_compressed(folder / "recorded.npz", **recorded)
+    return "_2.2.4" if older else ""
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder))
-        (target / "recorded.npz").write_bytes(Path(folder, "recorded.npz").read_bytes())
-        with zipfile.ZipFile(target / "models.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        end = make(Path(folder))
+        kept = target / f"recorded{end}.npz"
+        kept.write_bytes(Path(folder, "recorded.npz").read_bytes())
+        with zipfile.ZipFile(target / f"models{end}.zip", "w", zipfile.ZIP_DEFLATED) as packed:
             for one in sorted(Path(folder).glob("*.h5")):
                 packed.writestr(zipfile.ZipInfo(one.name), one.read_bytes(), zipfile.ZIP_DEFLATED)
-    names = ("models.zip", "recorded.npz")
-    sums = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in names}
+    files = sorted([*target.glob("models*.zip"), *target.glob("recorded*.npz")])
+    sums = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
     (target / "sha256.json").write_text(json.dumps(sums, indent=2) + "\n")
