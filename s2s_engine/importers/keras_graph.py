@@ -131,7 +131,7 @@ def layer_graph(file: KerasFile) -> LayerGraph:
             f"the configuration is not as Keras writes it: {type(error).__name__}: "
             f"{str(error)[:200]}"
         ) from None
-    order = _ordered(layers, [*inputs, *outputs])
+    order = ordered(layers, [*inputs, *outputs])
     _attach(file, layers)
     return LayerGraph(layers, inputs, outputs, order, version, _from_logits(file))
 
@@ -234,7 +234,7 @@ def _first_shape(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"batch_input_shape": shape}
 
 
-def _ordered(layers: Mapping[str, Layer], ends: list[Tensor]) -> list[tuple[str, int]]:
+def ordered(layers: Mapping[str, Layer], ends: list[Tensor]) -> list[tuple[str, int]]:
     """The calls behind what they need; every tensor must be one that a layer gives."""
     for tensor in ends:
         _known(layers, tensor)

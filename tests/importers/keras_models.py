@@ -140,6 +140,21 @@ def repeated(k: Any) -> Any:
     return k.Model(source, out)
 
 
+def translator(k: Any) -> Any:
+    """The sequential model of many tutorials: a fixed length, a mask, a vector at every step."""
+    L = k.layers
+    return k.Sequential(
+        [
+            k.Input((5,)),
+            L.Embedding(SOURCE, 4, mask_zero=True),
+            L.LSTM(5),
+            L.RepeatVector(6),
+            L.LSTM(5, return_sequences=True),
+            L.TimeDistributed(L.Dense(TARGET, activation="softmax")),
+        ]
+    )
+
+
 def tagger(k: Any) -> Any:
     L = k.layers
     return k.Sequential(
@@ -178,6 +193,7 @@ MODELS: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "simple_rnn": (simple_rnn, ("gates", *NO_JOIN)),
     "shared": (shared, NO_JOIN),
     "repeated": (repeated, NO_JOIN),
+    "translator": (translator, NO_JOIN),
     "tagger": (tagger, NO_JOIN),
     "classifier": (classifier, NO_JOIN),
     "classifier max": (lambda k: classifier(k, "GlobalMaxPooling1D"), NO_JOIN),

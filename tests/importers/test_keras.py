@@ -18,7 +18,7 @@ from s2s_engine.importers.verification import verify
 
 RULES = {"start": 1, "end": [2], "reverse_source": False}
 NO_JOIN = ("concatenation",)
-ALONE = ("tagger", "classifier", "classifier max", "repeated")
+ALONE = ("tagger", "classifier", "classifier max", "repeated", "translator")
 
 
 def keras() -> Any:
@@ -42,7 +42,7 @@ def made(name: str) -> Any:
 
 
 def options(name: str) -> dict[str, Any]:
-    if name == "repeated":
+    if name in ("repeated", "translator"):
         return {"reverse_source": False}
     return {} if name in ALONE else dict(RULES)
 
@@ -228,3 +228,82 @@ def test_features_are_read_as_they_are(tmp_path: Path) -> None:
 
 def target_of(path: Path) -> str:
     return str(import_model(path, **RULES).provenance["decoder_input"])
+
+
+# --- an encoder and a step that were saved apart ---
+
+
+def apart(model: Any, folder: Path, *, suffix: str = ".keras", turned: bool = False) -> list[Path]:
+    """As the example does it: new models of the trained layers."""
+    k = keras()
+    lstms = [one for one in model.layers if one.__class__.__name__ == "LSTM"]
+    _, *states = lstms[0].output
+    encoder = k.Model(model.inputs[0], states)
+    given = [k.Input((5,)), k.Input((5,))]
+    target = k.Input((None, TARGET), name="answer")
+    y, *after = lstms[1](target, initial_state=given)
+    after = after[::-1] if turned else after
+    step = k.Model([target, *given], [model.layers[-1](y), *after])
+    return [saved(folder / f"{name}{suffix}", one) for name, one in (("e", encoder), ("d", step))]
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_an_encoder_and_a_step_are_the_model_they_were_trained_as(
+    suffix: str, tmp_path: Path
+) -> None:
+    model = made("lstm_seq2seq")
+    files = apart(model, tmp_path, suffix=suffix)
+    imported = check(files, "keras", RULES, without=NO_JOIN)
+    whole = import_model(saved(tmp_path / "model.keras", model), **RULES)
+    with Engine.load(whole) as one, Engine.load(imported.model) as other:
+        for source in ([1], [3, 4, 8, 2]):
+            np.testing.assert_array_equal(
+                one.forced_logits(source, [3, 4]), other.forced_logits(source, [3, 4])
+            )
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_a_pair_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    model = made("lstm_seq2seq")
+    encoder, step = apart(model, tmp_path, turned=True)
+    with pytest.raises(ModelFormatError, match="must give its layers' new states behind"):
+        import_model([encoder, step], **RULES)
+    with pytest.raises(ModelFormatError, match="the decoder has 0 inputs besides"):
+        import_model([encoder, encoder], **RULES)
+    with pytest.raises(InputError, match="the decoder has no input 'x'"):
+        import_model([encoder, step], **RULES, decoder_input="x")
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_a_step_that_attends_reads_the_memory_of_the_encoder(tmp_path: Path) -> None:
+    k = keras()
+    L = k.layers
+    source, memory = k.Input((None,)), k.Input((None, 4), name="memory")
+    encoder = k.Model(source, L.GRU(4, return_sequences=True, return_state=True)(
+        L.Embedding(SOURCE, 3)(source)))  # fmt: skip
+    token, state = k.Input((1,), name="token"), k.Input((4,), name="state")
+    y, after = L.GRU(4, return_sequences=True, return_state=True)(
+        L.Embedding(TARGET, 3)(token), initial_state=state
+    )
+    y = L.Concatenate()([y, L.Attention()([y, memory])])
+    step = k.Model([token, memory, state], [L.Dense(TARGET, activation="softmax")(y), after])
+    files = [
+        saved(tmp_path / f"{name}.keras", randomised(one))
+        for name, one in (("encoder", encoder), ("step", step))
+    ]
+    check(files, "keras", RULES)
+
+
+@pytest.mark.parity("keras", "torch", "h5py")
+def test_a_model_of_one_input_may_continue_it(tmp_path: Path) -> None:
+    k = keras()
+    L = k.layers
+    ids = k.Input((None,), name="ids")
+    y = L.LSTM(5, return_sequences=True)(L.Embedding(TARGET, 4)(ids))
+    model = randomised(k.Model(ids, L.Dense(TARGET, activation="softmax")(y)))
+    path = saved(tmp_path / "model.keras", model)
+    assert import_model(path).graphs.keys() == {"encoder"}  # a label for each position
+    with Engine.load(path, decoder_input="ids", start=1, end=[2], max_length=9) as engine:
+        want = greedy(model, {}, [2], 9)
+        assert list(engine.decode([]).ids) == [one for one in want if one != 2]

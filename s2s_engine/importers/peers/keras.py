@@ -192,6 +192,81 @@ class KerasModel:
         return value.astype(np.float64)
 
 
+class KerasPair:
+    """The encoder and the step of two files, in float64, in the loop of the example."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, graph: LayerGraph, plan: Plan, *, start: int | None
+    ) -> None:
+        k = keras()
+        self.framework = f"keras {k.__version__} on {k.backend.backend()}"
+        self.plan, self.start = plan, start
+        if graph.major < 3:
+            raise InputError("two files of Keras 2 are not loaded by Keras 3: no program is run")
+        if any(one.config.get("mask_zero") for one in graph.layers.values()):
+            raise InputError("masks of ids 0 in two files: no program is run beside them")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.encoder, self.step = (_double(_loaded(part)) for part in checkpoint.parts.values())
+        name = plan.last.name.removeprefix("decoder_")
+        names = [layer.name for layer in self.step.layers]
+        last = self.step.get_layer(plan.last.name if plan.last.name in names else name)
+        getattr(last, "layer", last).activation = k.activations.linear
+
+    def trace(self, inputs: Mapping[str, Any], target: Sequence[int]) -> Trace:
+        plan = self.plan
+        assert plan.target is not None
+        given = [
+            _fed(
+                one, inputs["tokens" if one is plan.source and plan.has_tokens else clean(one.name)]
+            )
+            for one in plan.inputs
+            if one is not plan.target
+        ]
+        count, logits = len(self.step.outputs) - 1, []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = _numbers(self.encoder(given))
+            at = next(
+                number
+                for number, one in enumerate(self.step.inputs)
+                if one.name == plan.target.name.removeprefix("decoder_")
+                or one.name == plan.target.name
+            )
+            for token in [self.start, *target]:
+                read = [*values[:at], _fed(plan.target, [token]), *values[at:]]
+                out, *states = _numbers(self.step(read))
+                logits.append(out[0, 0])
+                # The states are the last inputs: what attention reads stands in front of them.
+                values[len(values) - count :] = states
+        return {"decoder.logits": np.stack(logits)}
+
+
+def _fed(one: Any, value: Any) -> Any:
+    array = np.asarray(value)
+    return (np.eye(one.size + 1, one.size)[array] if one.kind == "one_hot" else array)[None]
+
+
+def _numbers(found: Any) -> list[Any]:
+    listed = found if isinstance(found, (list, tuple)) else [found]
+    return [one.detach().numpy() for one in listed]
+
+
+def _double(stored: Any) -> Any:
+    """The same model in float64."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: changed(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(changed(item) for item in value)
+        return "float64" if value == "float32" else value
+
+    model = type(stored).from_config(changed(stored.get_config()))
+    model.set_weights(stored.get_weights())
+    return model
+
+
 DIRECTIONS = ("forward", "backward")
 
 

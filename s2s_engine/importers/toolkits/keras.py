@@ -11,20 +11,26 @@ from ..checkpoint import Checkpoint
 from ..importer import Importer, Option, Options, Peer
 from ..keras_graph import LayerGraph, has_model, layer_graph
 from ..keras_model import Plan, candidates, last_activation, plan, write
+from ..keras_pair import joined, target_inputs
 
 START, END = "\t", "\n"  # of the example lstm_seq2seq
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
-    return checkpoint.format == "keras" and has_model(checkpoint.content)
+    parts = list(checkpoint.parts.values()) or [checkpoint]
+    return all(part.format == "keras" and has_model(part.content) for part in parts)
 
 
 def _plan(checkpoint: Checkpoint, options: Options) -> tuple[LayerGraph, Plan]:
     """The layers, and which input is the decoder's; the peer asks as well."""
-    if checkpoint.format != "keras":
-        raise checkpoint.refuse(f"is a checkpoint of format {checkpoint.format}, not a Keras file")
-    graph = layer_graph(checkpoint.content)
+    for part in checkpoint.parts.values() or [checkpoint]:
+        if part.format != "keras":
+            raise checkpoint.refuse(f"is a checkpoint of format {part.format}, not a Keras file")
     features = options.get("source_features", False)
+    if checkpoint.parts:
+        graph, target = _pair(checkpoint, options)
+        return graph, plan(graph, target, features=features)
+    graph = layer_graph(checkpoint.content)
     target = options.get("decoder_input")
     names = [tensor.layer for tensor in graph.inputs]
     if target is not None and target not in names:
@@ -37,6 +43,18 @@ def _plan(checkpoint: Checkpoint, options: Options) -> tuple[LayerGraph, Plan]:
             options.require("decoder_input")
         target = found[0]
     return graph, plan(graph, target, features=features)
+
+
+def _pair(checkpoint: Checkpoint, options: Options) -> tuple[LayerGraph, str]:
+    """An encoder and a step as one model, and its target input."""
+    encoder, decoder = (layer_graph(part.content) for part in checkpoint.parts.values())
+    found = target_inputs(decoder)
+    target = options.get("decoder_input")
+    if target is None:
+        target = found[0] if len(found) == 1 else options.require("decoder_input")
+    if target not in [tensor.layer for tensor in decoder.inputs]:
+        raise InputError(f"{checkpoint.where}: the decoder has no input {target!r}")
+    return joined(encoder, decoder, target)
 
 
 def _has_sequences(graph: LayerGraph) -> bool:
@@ -149,12 +167,14 @@ def _target(what: Plan, words: list[str] | None, options: Options) -> dict[str, 
 
 
 def _peer(checkpoint: Checkpoint, options: Options) -> Peer:
-    from ..peers.keras import KerasModel
+    from ..peers.keras import KerasModel, KerasPair
 
     graph, what = _plan(checkpoint, options)
     start = None
     if what.decodes:
         start = _target(what, options.vocabulary("target", what.size), options)["start"]
+    if checkpoint.parts:
+        return KerasPair(checkpoint, graph, what, start=start)
     return KerasModel(checkpoint, graph, what, start=start)
 
 
@@ -164,8 +184,8 @@ IMPORTER = Importer(
     reads=(
         "Functional and sequential models of Keras 2, tf.keras and Keras 3 as `model.save` writes "
         "them (.h5, .keras), under any layer names: the training model of an encoder-decoder such "
-        "as the example lstm_seq2seq, with or without attention; RepeatVector decoders; taggers "
-        "and classifiers with a softmax."
+        "as the example lstm_seq2seq, with or without attention, or its encoder and its step that "
+        "were saved apart; RepeatVector decoders; taggers and classifiers with a softmax."
     ),
     refuses=(
         "Lambda and layers of one's own, nested models, stateful layers, a decoder that reads its "
