@@ -15,7 +15,8 @@ from ..errors import ModelFormatError
 from .readers.hdf5_files import TOP, KerasFile
 
 MODELS = ("Functional", "Model", "Sequential")
-MAX_NODES = 65_536
+MAX_CALLS = 4096
+MAX_INPUTS = 64
 
 
 class Tensor(NamedTuple):
@@ -131,6 +132,12 @@ def layer_graph(file: KerasFile) -> LayerGraph:
             f"the configuration is not as Keras writes it: {type(error).__name__}: "
             f"{str(error)[:200]}"
         ) from None
+    calls = sum(len(layer.calls) for layer in layers.values())
+    if max(calls, len(layers)) > MAX_CALLS or len(inputs) > MAX_INPUTS:
+        raise ModelFormatError(
+            f"the model has {len(layers)} layers, {calls} calls and {len(inputs)} inputs; at most "
+            f"{MAX_CALLS} layers and calls and {MAX_INPUTS} inputs are read"
+        )
     order = ordered(layers, [*inputs, *outputs])
     _attach(file, layers)
     return LayerGraph(layers, inputs, outputs, order, version, _from_logits(file))
@@ -138,8 +145,11 @@ def layer_graph(file: KerasFile) -> LayerGraph:
 
 def inner(config: Mapping[str, Any], role: str = "layer") -> tuple[str, Mapping[str, Any]]:
     """Class and configuration of a wrapper's layer."""
-    wrapped = config[role]
-    return str(wrapped["class_name"]), dict(wrapped["config"])
+    wrapped = config.get(role)
+    settings = wrapped.get("config") if isinstance(wrapped, dict) else None
+    if not isinstance(wrapped, dict) or not isinstance(settings, dict):
+        raise ModelFormatError(f"the configuration holds no {role}")
+    return str(wrapped.get("class_name")), settings
 
 
 # --- configurations ---
@@ -147,17 +157,15 @@ def inner(config: Mapping[str, Any], role: str = "layer") -> tuple[str, Mapping[
 
 def _functional(config: Any) -> tuple[dict[str, Layer], list[Tensor], list[Tensor]]:
     layers: dict[str, Layer] = {}
-    count = 0
     for entry in config["layers"]:
         name = entry.get("name", entry["config"].get("name"))
         layer = Layer(str(name), str(entry["class_name"]), dict(entry["config"]))
         for node in entry["inbound_nodes"]:
             layer.calls.append(_call(node))
-            count += 1
         if layer.kind == "InputLayer":
             layer.calls = [Call((), {})]
-        if layer.name in layers or count > MAX_NODES:
-            raise ModelFormatError(f"layer {layer.name!r} is listed twice, or called too often")
+        if layer.name in layers:
+            raise ModelFormatError(f"layer {layer.name!r} is listed twice")
         layers[layer.name] = layer
     return layers, _ends(config["input_layers"]), _ends(config["output_layers"])
 
@@ -179,11 +187,14 @@ def _tensor(listed: Any) -> Tensor:
 
 def _call(node: Any) -> Call:
     if isinstance(node, dict):  # Keras 3
-        return Call(tuple(_arguments(node["args"])), _arguments(node["kwargs"]))
+        args, kwargs = _arguments(node["args"]), _arguments(node["kwargs"])
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise ValueError("a call has no arguments")
+        return Call(tuple(args), kwargs)
     if node and isinstance(node[0], str):
         node = [node]
     # Keras 2: the first list's tensors, each with the keywords of the whole call.
-    kwargs = node[0][3] if node and len(node[0]) > 3 else {}
+    kwargs = dict(node[0][3]) if len(node[0]) > 3 else {}
     inputs = [_tensor(one) for one in node]
     found = {name: _keyword(value) for name, value in kwargs.items()}
     return Call((inputs if len(inputs) > 1 else inputs[0],), found)
@@ -222,7 +233,8 @@ def _sequential(config: Any) -> tuple[dict[str, Layer], list[Tensor], list[Tenso
             raise ModelFormatError(f"layer {layer.name!r} is listed twice")
         layers[layer.name] = layer
         last = Tensor(layer.name, 0, 0)
-    assert last is not None
+    if last is None:
+        raise ModelFormatError("the model has no layers")
     return layers, [Tensor(next(iter(layers)), 0, 0)], [last]
 
 

@@ -11,7 +11,7 @@ from ..builder import GraphBuilder, Value
 from ..errors import ModelFormatError
 from . import keras
 from .keras_attention import additive_attention, attention, dot, normalised
-from .keras_graph import Call, Layer, Tensor, inner, name_of
+from .keras_graph import Call, Layer, LayerGraph, Tensor, inner, name_of
 from .keras_recurrent import bidirectional, recurrent
 from .keras_values import (
     PADDED,
@@ -35,9 +35,10 @@ class Translator:
     """Writes layers call by call into two graphs; `logits` is the layer whose softmax is left
     out."""
 
-    def __init__(self, graphs: Graphs, *, version: str, major: int, logits: Layer) -> None:
-        self.graphs, self.major, self.logits = graphs, major, logits
-        self._version = version or None
+    def __init__(self, graphs: Graphs, model: LayerGraph, logits: Layer) -> None:
+        self.graphs, self.major, self.logits = graphs, model.major, logits
+        self.kinds = {name: layer.kind for name, layer in model.layers.items()}
+        self._version = model.version or None
 
     def function(self, config: Mapping[str, Any], key: str = "activation") -> str:
         """A configured activation's name in Keras."""
@@ -79,8 +80,13 @@ class Translator:
                     f"layer {layer.name!r} reads what layer {one.layer!r} gives behind the last "
                     "position of the target"
                 )
-        if call.kwargs.get("use_causal_mask"):
-            raise ModelFormatError(f"layer {layer.name!r} has use_causal_mask, which is not read")
+        if call.kwargs.get("use_causal_mask") or layer.config.get("causal"):
+            raise ModelFormatError(f"layer {layer.name!r} has a causal mask, which is not read")
+        if call.kwargs.get("training"):
+            raise ModelFormatError(
+                f"layer {layer.name!r} is called with training=True: it is random, or depends on "
+                "the batch"
+            )
         masks = mask if isinstance(mask, list) else [mask]
         for number, one in enumerate(masks[: len(inputs)]):
             x = inputs[number]
@@ -182,7 +188,9 @@ def _identity(t: Translator, layer: Layer, call: Call, inputs: list[Found]) -> l
 
 
 def _masking(t: Translator, layer: Layer, call: Call, inputs: list[Found]) -> list[Found]:
-    """One-hot rows are never all zeros; padding of features is not given."""
+    """Behind an input alone: one-hot rows are never all zeros, and padding is not given."""
+    if t.kinds.get(next(iter(call.tensors)).layer) != "InputLayer":
+        raise ModelFormatError("reads something else than an input")
     if layer.config["mask_value"] != 0:
         raise ModelFormatError(f"mask_value is {layer.config['mask_value']}, must be 0")
     (x,) = features(inputs)

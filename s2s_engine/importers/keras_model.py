@@ -137,7 +137,7 @@ def write(
         target=what.size if what.decodes else None,
     )
     graphs = Graphs(builder, what.decodes, padded)
-    translator = Translator(graphs, version=graph.version, major=graph.major, logits=what.last)
+    translator = Translator(graphs, graph, what.last)
     found: dict[tuple[str, int], list[Found]] = {}
     for one in what.inputs:
         found[one.name, 0] = [_declared(graphs, one, one is what.target, one is source, zeros)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_keras import made, saved
 from test_keras_fixtures import RULES, unpacked
 
 from s2s_engine import InputError, ModelFormatError
@@ -62,6 +63,10 @@ def kind(name: str) -> Change:
     return lambda one: one.update(class_name=name)
 
 
+def call_with(**values: Any) -> Change:
+    return lambda one: one["inbound_nodes"][0][0][3].update(values)
+
+
 REFUSED: list[tuple[str, str, Change, str]] = [
     ("additive", "concatenate", kind("Lambda"), "layer 'concatenate.*' is a Lambda, which is code"),
     ("additive", "concatenate", kind("Conv1D"), "is a Conv1D, which is not known here; layers are"),
@@ -74,6 +79,9 @@ REFUSED: list[tuple[str, str, Change, str]] = [
     ("additive", "batch_norm", setting(axis=[1]), r"axis \[1\] is not that of features"),
     ("additive", "concatenate", setting(axis=1), "axis 1 is not that of features"),
     ("additive", "dense_3", setting(activation="sigmoid"), "the last activation is 'sigmoid'"),
+    ("masked", "attention", setting(causal=True), "layer 'attention' has a causal mask"),
+    ("additive", "batch_norm", call_with(training=True), "is called with training=True: it is"),
+    ("additive", "batch_norm", call_with(scale=2), "is called with scale"),
     ("masked", "attention", setting(score_mode="cosine"), "has 2 arrays, must have 1: scale"),
     ("bidirectional", "bidirectional", setting(merge_mode="max"), "merge_mode is 'max', must be"),
     ("gru_after", "gru", setting(reset_after=False), "reset_after is False, but the bias has"),
@@ -116,6 +124,10 @@ def test_configurations_that_are_none(files: Callable[[str], KerasFile]) -> None
     two.config["config"]["output_layers"] *= 2
     with pytest.raises(ModelFormatError, match="the model has 2 outputs, must have one"):
         build(two)
+    many = copy.deepcopy(found)
+    many.config["config"]["input_layers"] *= 40
+    with pytest.raises(ModelFormatError, match="and 80 inputs; at most 4096 layers"):
+        build(many)
     circle = copy.deepcopy(found)
     layer(circle, "lstm")["inbound_nodes"] = [[["dense", 0, 0, {}]]]
     with pytest.raises(ModelFormatError, match="needs its own output"):
@@ -160,25 +172,36 @@ def leaves(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from leaves(item)
 
 
-@pytest.mark.parametrize("name", ["masked", "bidirectional", "cudnn"])
-def test_no_configuration_raises_anything_else(
-    name: str, files: Callable[[str], KerasFile]
-) -> None:
-    chosen = random.Random(0)
-    kept = files(name)
+def mutated(kept: KerasFile, seed: int, count: int = 400) -> int:
+    """How many configurations with one value changed are built; every other one is refused."""
+    chosen = random.Random(seed)
     values = [None, -1, 0, 2, 10**30, 1.5, "", "x", "linear", [], {}, [1], ["x", 0, 0], True]
-    count = sum(1 for _ in leaves(kept.config))
+    places = sum(1 for _ in leaves(kept.config))
     built = 0
-    for _ in range(400):
+    for _ in range(count):
         config = copy.deepcopy(kept.config)
-        holder, key = list(leaves(config))[chosen.randrange(count)]
+        holder, key = list(leaves(config))[chosen.randrange(places)]
         holder[key] = chosen.choice(values)
         try:
             build(replace(kept, config=config))
             built += 1
         except (ModelFormatError, InputError):
             pass
-    assert 0 < built < 400
+    return built
+
+
+@pytest.mark.parametrize("name", ["masked", "bidirectional", "cudnn"])
+def test_no_configuration_raises_anything_else(
+    name: str, files: Callable[[str], KerasFile]
+) -> None:
+    assert 0 < mutated(files(name), 0) < 400
+
+
+@pytest.mark.parity("keras", "torch")
+def test_no_configuration_of_keras_3_does_either(tmp_path: Path) -> None:
+    for seed, name in enumerate(("masked", "repeated")):
+        kept = read_keras(saved(tmp_path / f"{name}.keras", made(name)))
+        assert 0 < mutated(kept, seed) < 400
 
 
 def test_a_wrong_order_of_folders_is_seen(tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ IMPORTER = Importer(
         "Functional and sequential models of Keras 2, tf.keras and Keras 3 as `model.save` writes "
         "them (.h5, .keras), under any layer names: the training model of an encoder-decoder such "
         "as the example lstm_seq2seq, with or without attention, or its encoder and its step that "
-        "were saved apart; RepeatVector decoders; taggers and classifiers with a softmax."
+        "were saved apart; RepeatVector decoders; taggers and classifiers with a softmax. Where "
+        "an Embedding has mask_zero, the id 0 is padding, which a source is given without."
     ),
     refuses=(
         "Lambda and layers of one's own, nested models, stateful layers, a decoder that reads its "
