@@ -130,8 +130,10 @@ class Peer(Protocol):
 
     framework: name and version. trace: what it computes for prepared encoder inputs by name and
     target ids behind the start id, under names of the model: `encoder.<output>` (S, D) or (D),
-    `decoder.<output or state>` (steps, ...) with steps = len(target) + 1, a state's after the step;
-    `decoder.logits` (or `encoder.logits` of a model without a decoder) is always among them.
+    `decoder.<output or state>` (steps, ...) with steps = len(target) + 1, a state's after the step,
+    `decoder.alignment` (steps, S) or (steps, heads, S);
+    `decoder.logits` (or `encoder.logits` of a model without a decoder) is always among them, or,
+    of a program that shows no more, `decoder.token_log_probs` (steps) of the target and the end.
     """
 
     framework: str

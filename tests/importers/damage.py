@@ -24,10 +24,27 @@ def damaged(model: Model, kind: str) -> Iterator[tuple[str, Model]]:
     }[kind](model)  # fmt: skip
 
 
+def _used(graph: Graph) -> set[str]:
+    """The names of the nodes that an output or a state reads, through others or not."""
+    todo = [*graph.outputs.values(), *(state.next for state in graph.states.values())]
+    nodes, found = {node.name: node for node in graph.nodes}, set[str]()
+    while todo:
+        name = todo.pop().removeprefix("outer.").split(".")[0]
+        if name in nodes and name not in found:
+            found.add(name)
+            for inner in (nodes[name], *(nodes[name].body.all_nodes() if nodes[name].body else ())):
+                todo.extend(inner.references())
+    return found
+
+
 def _nodes(model: Model) -> Iterator[tuple[str, Node]]:
     for role, graph in model.graphs.items():
-        for node in graph.all_nodes():
-            yield role, node
+        used = _used(graph)
+        for node in graph.nodes:
+            if node.name in used:
+                yield role, node
+                if node.body is not None:
+                    yield from ((role, inner) for inner in node.body.all_nodes())
 
 
 def _with_tensor(model: Model, name: str, array: NDArray[np.float32]) -> Model:
@@ -58,7 +75,9 @@ def _transposed(model: Model) -> Iterator[tuple[str, Model]]:
     for role, node in _nodes(model):
         for where, tensor in node.weights.items():
             array = model.tensors[tensor]
-            if array.ndim != 2:
+            # A cell that starts from zeros at every step never uses its recurrent weights.
+            stateless = node.op.endswith("_cell") and "h" not in node.inputs
+            if array.ndim != 2 or (stateless and where == "weight_hh"):
                 continue
             blocks = np.split(array, GATES.get(node.op, 1))
             if blocks[0].shape[0] != blocks[0].shape[1] or blocks[0].shape[0] == 1:
@@ -69,11 +88,14 @@ def _transposed(model: Model) -> Iterator[tuple[str, Model]]:
 
 def _concatenations(model: Model) -> Iterator[tuple[str, Model]]:
     for role, graph in model.graphs.items():
+        used = _used(graph)
         for number, node in enumerate(graph.nodes):
+            if node.name not in used:
+                continue
             for where, references in node.inputs.items():
                 if isinstance(references, str) or len(set(references)) < 2:
                     continue
-                if node.op in ("add", "multiply"):
+                if node.op in ("add", "multiply"):  # the same either way
                     continue
                 turned = replace(node, inputs={**node.inputs, where: references[::-1]})
                 nodes = [*graph.nodes[:number], turned, *graph.nodes[number + 1 :]]
