@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelFormatError
-from .readers.hdf5_files import TOP, KerasFile
+from .readers.hdf5_files import KerasFile
+from .readers.hdf5_layers import TOP
 
 MODELS = ("Functional", "Model", "Sequential")
 MAX_CALLS = 4096

@@ -19,7 +19,7 @@ from s2s_engine.importers.verification import verify
 DATA = Path(__file__).parent / "data" / "keras"
 RULES = {"start": 1, "end": [2], "reverse_source": False}
 NO_JOIN = ("concatenation",)
-# Two short inputs do not show a damage that hardly changes anything.
+# Models by name, with the damages that have no place in them.
 NAMES = {
     "lstm_seq2seq": NO_JOIN,
     "gru_after": NO_JOIN,

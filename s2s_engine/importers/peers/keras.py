@@ -158,7 +158,7 @@ class KerasModel:
             warnings.simplefilter("ignore")
             inputs = [one[None] for one in given.values()]
             _, weights = self.model.get_layer(name)(inputs, return_attention_scores=True)
-        return {"decoder.alignment": weights.detach().numpy()[0][..., None]}
+        return {"decoder.alignment": weights.detach().numpy()[0]}
 
     def _masks(self) -> bool:
         """Whether an Embedding of the target leaves out id 0: then a state is not the output."""
