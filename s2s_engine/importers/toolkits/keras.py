@@ -189,8 +189,10 @@ IMPORTER = Importer(
         "an Embedding has mask_zero, the id 0 is padding, which a source is given without."
     ),
     refuses=(
-        "Lambda and layers of one's own, nested models, stateful layers, a decoder that reads its "
-        "target in both directions or attends to it, Keras 1, files of weights alone."
+        "Lambda and layers of one's own (code that no file holds); stateful layers and calls with "
+        "training=True (the output would depend on other inputs or on chance); decoders that read "
+        "their target in both directions or attend to it (no step has the whole target); nested "
+        "models, Keras 1 and files of weights alone."
     ),
     recognises=_recognises,
     build=_build,
