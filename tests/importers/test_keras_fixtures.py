@@ -91,7 +91,7 @@ def test_keras_3_has_no_layer_of_cudnn(tmp_path: Path) -> None:
 def test_the_script_makes_the_same_files(tmp_path: Path) -> None:
     pytest.importorskip("tf_keras")
     sys.path.insert(0, str(DATA))
-    from make import make
+    from make_keras_models import make
 
     make(tmp_path)
     for name in NAMES:

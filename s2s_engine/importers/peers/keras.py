@@ -16,8 +16,8 @@ import numpy as np
 from ...errors import InputError
 from ..checkpoint import Checkpoint
 from ..importer import Trace
-from ..keras_graph import CELLS, Layer, LayerGraph, Tensor, clean, inner, name_of
-from ..keras_model import Plan
+from ..keras_graphs.graph import CELLS, Layer, LayerGraph, Tensor, clean, inner, name_of
+from ..keras_graphs.model import Plan
 
 PASSING = ("Dropout", "SpatialDropout1D", "RepeatVector", "Masking")
 

@@ -8,9 +8,9 @@ from typing import Any
 from ...architectures import toolkits
 from ...architectures.state_dict import size
 from ...model import Model
-from .. import allennlp_config as configuration
-from ..allennlp_files import Files, read_files, recognises
 from ..checkpoint import Checkpoint
+from ..configurations import allennlp as configuration
+from ..configurations.allennlp_files import Files, read_files, recognises
 from ..importer import Importer, Option, Options, Peer
 from ..used import Used
 

@@ -9,9 +9,9 @@ from ...errors import InputError
 from ...model import Model
 from ..checkpoint import Checkpoint
 from ..importer import Importer, Option, Options, Peer
-from ..keras_graph import LayerGraph, has_model, layer_graph
-from ..keras_model import Plan, candidates, last_activation, plan, write
-from ..keras_pair import joined, target_inputs
+from ..keras_graphs.graph import LayerGraph, has_model, layer_graph
+from ..keras_graphs.model import Plan, candidates, last_activation, plan, write
+from ..keras_graphs.pair import joined, target_inputs
 
 START, END = "\t", "\n"  # of the example lstm_seq2seq
 

@@ -9,8 +9,8 @@ from ...architectures import opennmt, toolkits
 from ...architectures.state_dict import size
 from ...model import Model
 from ..checkpoint import Checkpoint
+from ..configurations.opennmt_files import END, UNKNOWN, Parts, read_parts, recognises
 from ..importer import Importer, Options, Peer
-from ..opennmt_files import END, UNKNOWN, Parts, read_parts, recognises
 from ..readers.pickle_values import shown
 from ..used import Used
 

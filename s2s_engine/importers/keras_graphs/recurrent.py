@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..builder import Array, GraphBuilder, Value, X
-from ..errors import ModelFormatError
-from . import keras
-from .keras_graph import CELLS, CUDNN, Call, Layer, clean, inner
-from .keras_values import PADDED, Features, Final, Found, RoleError, floats, unique
+from ...builder import Array, GraphBuilder, Value, X
+from ...errors import ModelFormatError
+from .. import keras
+from .graph import CELLS, CUDNN, Call, Layer, clean, inner
+from .values import PADDED, Features, Final, Found, RoleError, floats, unique
 
 if TYPE_CHECKING:
-    from .keras_layers import Translator
+    from .layers import Translator
 
 
 @dataclass(frozen=True)

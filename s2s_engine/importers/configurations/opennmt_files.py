@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .checkpoint import Array, Checkpoint
-from .readers.arrays import read_safetensors
-from .readers.pickle_values import Placeholder
-from .readers.torch_files import read_torch, tensors_of, vocabularies_of
+from ..checkpoint import Array, Checkpoint
+from ..readers.arrays import read_safetensors
+from ..readers.pickle_values import Placeholder
+from ..readers.torch_files import read_torch, tensors_of, vocabularies_of
 
 SIDES = {"source": "src", "target": "tgt"}
 UNKNOWN, START, END = "<unk>", "<s>", "</s>"

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..builder import DecoderBuilder, GraphBuilder, ModelBuilder, Value, X
-from ..errors import ModelFormatError
-from .keras_graph import clean
+from ...builder import DecoderBuilder, GraphBuilder, ModelBuilder, Value, X
+from ...errors import ModelFormatError
+from .graph import clean
 
 Axis: TypeAlias = Literal["none", "source", "target"]
 

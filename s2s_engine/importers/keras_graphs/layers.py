@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..builder import GraphBuilder, Value
-from ..errors import ModelFormatError
-from . import keras
-from .keras_attention import additive_attention, attention, dot, normalised
-from .keras_graph import Call, Layer, LayerGraph, Tensor, inner, name_of
-from .keras_recurrent import bidirectional, recurrent
-from .keras_values import (
+from ...builder import GraphBuilder, Value
+from ...errors import ModelFormatError
+from .. import keras
+from .attention import additive_attention, attention, dot, normalised
+from .graph import Call, Layer, LayerGraph, Tensor, inner, name_of
+from .recurrent import bidirectional, recurrent
+from .values import (
     PADDED,
     Energies,
     Features,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..builder import GraphBuilder, X
-from ..errors import ModelFormatError
-from .keras_graph import Call, Layer
-from .keras_values import PADDED, Energies, Features, Found, RoleError, floats
+from ...builder import GraphBuilder, X
+from ...errors import ModelFormatError
+from .graph import Call, Layer
+from .values import PADDED, Energies, Features, Found, RoleError, floats
 
 if TYPE_CHECKING:
-    from .keras_layers import Translator
+    from .layers import Translator
 
 
 def attention(t: Translator, layer: Layer, call: Call, inputs: list[Found]) -> list[Found]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..format import file_bytes
-from .checkpoint import Array, Checkpoint
-from .readers.torch_files import read_torch, tensors_of
+from ...format import file_bytes
+from ..checkpoint import Array, Checkpoint
+from ..readers.torch_files import read_torch, tensors_of
 
 CONFIG, WEIGHTS = "config.json", ("weights.th", "best.th")
 UNPADDED = "non_padded_namespaces"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ModelFormatError
-from .keras_graph import CELLS, CUDNN, Call, Layer, LayerGraph, Tensor, ordered, tensors_in
+from ...errors import ModelFormatError
+from .graph import CELLS, CUDNN, Call, Layer, LayerGraph, Tensor, ordered, tensors_in
 
 
 def target_inputs(decoder: LayerGraph) -> list[str]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..architectures.allennlp import Score, Stage
-from ..errors import ModelFormatError
-from .readers.pickle_values import shown
+from ...architectures.allennlp import Score, Stage
+from ...errors import ModelFormatError
+from ..readers.pickle_values import shown
 
 Config: TypeAlias = Mapping[str, Any]
 

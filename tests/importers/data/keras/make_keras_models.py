@@ -1,7 +1,7 @@
 """The fixtures of tests/importers/test_keras_fixtures.py: models written and run by Keras 2.
 
     pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0
-    TF_USE_LEGACY_KERAS=1 python tests/importers/data/keras/make.py [folder]
+    TF_USE_LEGACY_KERAS=1 python tests/importers/data/keras/make_keras_models.py [folder]
 
 tf_keras is Keras 2 (its files say keras_version 2.21.0). Seed 0 for every model; models.zip has the
 files, recorded.npz what the models give for sources and targets: logits, which are the output of
@@ -12,7 +12,7 @@ the GRU that they are made of.
 The older ones, models_2.2.4.zip and recorded_2.2.4.npz, by the same script in Python 3.7:
 
     pip install keras==2.2.4 tensorflow==1.15.5 h5py==2.10.0
-    python tests/importers/data/keras/make.py
+    python tests/importers/data/keras/make_keras_models.py
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
-from .readers.hdf5_files import KerasFile
-from .readers.hdf5_layers import TOP
+from ...errors import ModelFormatError
+from ..readers.hdf5_files import KerasFile
+from ..readers.hdf5_layers import TOP
 
 MODELS = ("Functional", "Model", "Sequential")
 MAX_CALLS = 4096

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..builder import ModelBuilder, Value
-from ..errors import ModelFormatError
-from .keras_graph import Layer, LayerGraph, Tensor, clean, inner, tensors_in
-from .keras_layers import IDENTITIES, OPERATIONS, Translator
-from .keras_values import Features, Final, Found, Graphs, Ids, RoleError
+from ...builder import ModelBuilder, Value
+from ...errors import ModelFormatError
+from .graph import Layer, LayerGraph, Tensor, clean, inner, tensors_in
+from .layers import IDENTITIES, OPERATIONS, Translator
+from .values import Features, Final, Found, Graphs, Ids, RoleError
 
 
 @dataclass(frozen=True)
