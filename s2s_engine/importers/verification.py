@@ -17,6 +17,8 @@ from ..verify import as_call, random_sources, random_target
 from .importer import Peer, Trace
 
 TOLERANCE = 1e-5
+# The logit of an id that a program never writes is below this, whatever number it has for it.
+NEVER = -1e4
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[str, float]:
         return f" (shape {ours.shape}, not {theirs.shape})", float("inf")
     if not ours.size:
         return "", 0.0
+    never = (ours <= NEVER) & (theirs <= NEVER)
+    ours, theirs = np.where(never, 0.0, ours), np.where(never, 0.0, theirs)
     apart = np.abs(ours - theirs) / max(1.0, float(np.abs(theirs).max()))
     if np.isnan(apart).any():
         return " (NaN)", float("inf")
