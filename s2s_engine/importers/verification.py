@@ -146,9 +146,8 @@ def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[str, float]:
         return f" (shape {ours.shape}, not {theirs.shape})", float("inf")
     if not ours.size:
         return "", 0.0
-    never = (ours <= NEVER) & (theirs <= NEVER)
-    ours, theirs = np.where(never, 0.0, ours), np.where(never, 0.0, theirs)
-    apart = np.abs(ours - theirs) / max(1.0, float(np.abs(theirs).max()))
+    scale = np.abs(theirs).max(initial=1.0, where=~(theirs <= NEVER))
+    apart = np.abs(np.maximum(ours, NEVER) - np.maximum(theirs, NEVER)) / scale
     if np.isnan(apart).any():
         return " (NaN)", float("inf")
     at = np.unravel_index(int(apart.argmax()), apart.shape)
