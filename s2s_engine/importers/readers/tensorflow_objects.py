@@ -72,6 +72,8 @@ def read_objects(data: memoryview) -> Objects:
             nodes.append(_node(field))
             if len(nodes) > MAX_NODES:
                 raise RefusedError(f"has more than {MAX_NODES} objects")
+    if not nodes:
+        raise RefusedError("holds no object")
     for node in nodes:
         for name, child in node.children.items():
             if not 0 <= child < len(nodes):
