@@ -160,8 +160,9 @@ def nmt_with_attention_2022(m: ModelBuilder, w: Weights, *, heads: int = 1) -> N
     leaves such source positions out, and such a target token asks all positions alike.
 
     encoder.embedding (source, U), decoder.embedding (target, U); encoder.forward, encoder.backward,
-    decoder.cell: weights of a GRU (3U, U), (3U, U); attention.query, attention.key
-    {weight (heads K, U), bias}, attention.value {weight (heads V, U), bias}, attention.output
+    decoder.cell: weights of a GRU (3U, U), (3U, U); attention.query {weight (heads K, U), bias},
+    attention.key.weight (heads K, U), whose bias would add the same to all energies of a query and
+    changes no weight; attention.value {weight (heads V, U), bias}, attention.output
     {weight (U, heads V), bias}; layernorm {weight (U), bias (U)}; output {weight (target, U),
     bias}.
     """
@@ -172,8 +173,8 @@ def nmt_with_attention_2022(m: ModelBuilder, w: Weights, *, heads: int = 1) -> N
     is_token = e.embedding(e.tokens, _is_token(w["encoder.embedding"]))
     memory = e.multiply(e.add(forward, backward), is_token)
     size = len(np.asarray(w["attention.key.weight"])) // heads
-    query, key = _masked_heads(w, heads)
-    keys = e.linear([memory, e.slice(x, x.type.size - 1, x.type.size)], *key)
+    query, query_bias, key = _masked_heads(w, heads)
+    keys = e.linear([memory, e.slice(x, x.type.size - 1, x.type.size)], key)
     e.output(memory=memory, keys=keys, values=dense(e, memory, w, "attention.value"))
 
     hidden = d.state("hidden", size=memory.type.size)
@@ -182,7 +183,7 @@ def nmt_with_attention_2022(m: ModelBuilder, w: Weights, *, heads: int = 1) -> N
     hidden = d.gru_cell(y, hidden, _skipping(part(w, "decoder.cell")))
     output = d.multiply(hidden, is_token)
     context, weights = d.attention(
-        query=d.multiply(d.linear(output, *query), is_token),
+        query=d.multiply(d.linear(output, query, query_bias), is_token),
         keys="keys",
         values="values",
         scale=1.0 / float(np.sqrt(size)),
@@ -228,16 +229,16 @@ def _skipping(cell: dict[str, ArrayLike]) -> dict[str, ArrayLike]:
     return cell | {"weight_ih": np.concatenate([weight, column], 1)}
 
 
-def _masked_heads(w: Weights, heads: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Weight and bias of queries, and of keys from [memory; padding]. Each head has one feature
-    more, whose product excludes padding."""
-    found = []
-    for name, columns, feature in (("query", 0, (0.0, 1.0)), ("key", 1, (EXCLUDED, 0.0))):
-        weight = np.asarray(w[f"attention.{name}.weight"], np.float32)
-        blocks = np.pad(weight.reshape(heads, -1, weight.shape[1]), [(0, 0), (0, 1), (0, columns)])
-        bias = np.pad(np.reshape(w[f"attention.{name}.bias"], (heads, -1)), [(0, 0), (0, 1)])
-        if columns:
-            blocks[:, -1, -1] = feature[0]
-        bias[:, -1] = feature[1]
-        found.append((blocks.reshape(-1, blocks.shape[2]), bias.reshape(-1).astype(np.float32)))
-    return found[0], found[1]
+def _masked_heads(w: Weights, heads: int) -> tuple[Array, Array, Array]:
+    """Weight and bias of queries, and the weight of keys from [memory; padding]. Each head has one
+    feature more, 1 in queries, which excludes padding."""
+    query, bias, key = (
+        np.asarray(w[f"attention.{name}"], np.float32)
+        for name in ("query.weight", "query.bias", "key.weight")
+    )
+    query = np.pad(query.reshape(heads, -1, query.shape[1]), [(0, 0), (0, 1), (0, 0)])
+    key = np.pad(key.reshape(heads, -1, key.shape[1]), [(0, 0), (0, 1), (0, 1)])
+    bias = bias.reshape(heads, -1)
+    key[:, -1, -1] = EXCLUDED
+    bias = np.pad(bias, [(0, 0), (0, 1)], constant_values=1.0)
+    return query.reshape(-1, query.shape[2]), bias.reshape(-1), key.reshape(-1, key.shape[2])
