@@ -27,6 +27,7 @@ from .options import DecodeOptions
 from .plot import FORMATS, save
 from .plot import attention as plotted
 from .results import Hypothesis
+from .search_rules import PRESETS
 from .terminal import LEGEND, attention_map
 from .verify import verify as verified
 
@@ -111,6 +112,12 @@ def decode(
     max_length: Annotated[
         str | None, typer.Option(help="A number, 'source', or A,B for A x source length + B.")
     ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="Scores are divided by length to this power.")
+    ] = None,
+    early_stop: Annotated[
+        str | None, typer.Option(help=f"The rule of the search: {', '.join(PRESETS)}.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="Weights; with --json.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Batches decoded at once.")] = 1,
@@ -124,6 +131,8 @@ def decode(
         "beam_size": beam_size,
         "num_hypotheses": num_hypotheses,
         "max_length": None if max_length is None else _max_length(max_length),
+        "length_penalty": length_penalty,
+        "early_stop": early_stop,
         "return_attention": attention or None,
     }
     options = {name: value for name, value in given.items() if value is not None}

@@ -66,12 +66,25 @@ def hard_cases() -> tuple[Array, Array, Array]:
     return x32, w32, b32
 
 
+def fma(a: Array, b: Array, c: Array) -> Array:
+    """a b + c rounded once: the product is exact in double, and the sum is rounded to odd there."""
+    product = a.astype(np.float64) * b
+    total = product + c
+    back = total - product
+    error = (product - (total - back)) + (c - back)
+    even = total.view(np.int64) % 2 == 0
+    towards = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    return np.where((error != 0) & even, towards, total).astype(np.float32)
+
+
 def test_fma_rounds_once() -> None:
-    """b + w x by rational arithmetic, rounded to float32 once, is what every table gives."""
+    """1 b + x w, summed from zero: the first term is exact, and the second one by rational
+    arithmetic, rounded to float32 once, is what every table gives."""
     x, weights, biases = hard_cases()
     x = np.concatenate([x, x * np.float32(2.0**-100), x * np.float32(2.0**-149)])
     m = ModelBuilder()
-    m.encoder.output(y=m.encoder.linear(m.encoder.input("x", sequence=1), weights[:, None], biases))
+    pairs = np.stack([biases, weights], axis=1)
+    m.encoder.output(y=m.encoder.linear(m.encoder.input("x", sequence=2), pairs))
     model = m.build()
     exact = np.array(
         [
@@ -87,8 +100,42 @@ def test_fma_rounds_once() -> None:
     denormal = (exact != 0) & (np.abs(exact) < 2.0**-126)
     assert denormal.sum() > 100
     for isa in ISAS:
-        found = Engine.load(model, isa=isa).encode(features=x[:, None])["y"]
+        features = np.stack([np.ones_like(x), x], axis=1)
+        found = Engine.load(model, isa=isa).encode(features=features)["y"]
         assert np.array_equal(found.astype(np.float64), exact), isa
+
+
+@pytest.mark.parametrize("sizes", [(1,), (64,), (65,), (200, 7), (3, 130)])
+def test_products_are_sums_of_blocks(sizes: tuple[int, ...]) -> None:
+    """Blocks of 64 terms within each joined value, each one chain of fma from zero, are added to
+    the bias one after another: bit by bit, for one row and for tiles of every height."""
+    random = np.random.default_rng(len(sizes) + sum(sizes))
+    outputs, rows = 40, 23
+    x = [random.standard_normal((rows, size)).astype(np.float32) for size in sizes]
+    weights = [random.standard_normal((outputs, size)).astype(np.float32) for size in sizes]
+    bias = random.standard_normal(outputs).astype(np.float32)
+    total = np.broadcast_to(bias, (rows, outputs))
+    for part, weight in zip(x, weights, strict=True):
+        for begin in range(0, part.shape[1], 64):
+            block = np.zeros((rows, outputs), np.float32)
+            for k in range(begin, min(begin + 64, part.shape[1])):
+                block = fma(part[:, k, None], weight[None, :, k], block)
+            total = total + block
+    m = ModelBuilder()
+    e = m.encoder
+    whole = e.input("x", sequence=sum(sizes))
+    ends = np.cumsum(sizes)
+    parts = [
+        e.slice(whole, int(end - size), int(end)) for size, end in zip(sizes, ends, strict=True)
+    ]
+    e.output(y=e.linear(parts, np.concatenate(weights, axis=1), bias))
+    model = m.build()
+    features = np.concatenate(x, axis=1)
+    for isa in ISAS:
+        engine = Engine.load(model, isa=isa)
+        for count in range(1, rows + 1):
+            found = engine.encode(features=features[:count])["y"]
+            assert found.tobytes() == total[:count].tobytes(), (isa, count)
 
 
 # --- activations ---

@@ -1,8 +1,9 @@
 // The numeric floor: pointers and sizes in, floats out. Knows no memory, no threads, no models.
 //
 // Every instruction set fills one table of the same functions, and every function gives the same
-// bits in each of them (docs/architecture.md, section 6): one fma per term in the order of k,
-// reductions over 32 virtual lanes folded by one fixed tree, our own exp and tanh.
+// bits in each of them (docs/architecture.md, "How bits stay equal"): products are sums of blocks
+// of 64 terms, one fma each in the order of k; reductions run over 32 virtual lanes folded by one
+// fixed tree; exp and tanh are our own.
 #pragma once
 
 #include <stdint.h>
@@ -48,12 +49,13 @@ struct Segment {
   int64_t size = 0;
 };
 
-// out[r] = activation(init[r] + W [x1; x2; ...][r]), one fma per k in order.
+// out[r] = activation(init[r] + W [x1; x2; ...][r]). Blocks of 64 k, the last one of each segment
+// shorter, are summed by one fma per k in order, from zero, and added to init one after another.
 // weight: [panels][depth][32], depth = sum of the segments' sizes; out rows: panels * 32 floats.
 // words: the same in bfloat16 instead, where no weight loses by it: each is widened by a shift, and
 // the bits of the result are the same. In a line, word 2i is output i and word 2i + 1 output 16 +
-// i. init: the accumulators' start (a repeated bias, rows of a table, earlier partial sums; it may
-// be `out` itself); no data means zeros.
+// i. init: what the sums are added to (a repeated bias, rows of a table, earlier partial sums; it
+// may be `out` itself); no data means zeros.
 struct Linear {
   const float* weight = nullptr;
   const uint16_t* words = nullptr;

@@ -1,5 +1,8 @@
-// The product. A tile holds the accumulators of R rows and P panels (or U registers of one) from
-// the first term to the last; k runs in order through the segments, one fma a term.
+// The product. A tile holds the sums of R rows and P panels (or U registers of one) over one block
+// of terms: k runs in order, one fma a term. Totals lie in the output rows. Sums of blocks round
+// less than one long chain does: every fma rounds at the size of its sum, and a block's is small.
+
+inline constexpr int64_t kBlock = 64;  // terms; the last block of a segment takes what is left
 
 // Registers of a panel that one tile takes. A panel's line is read in halves where whole panels
 // would leave room for few rows.
@@ -85,22 +88,20 @@ template <int P, class Weight>
   }
 }
 
+// What totals start from where there is no `init`.
+alignas(64) inline constexpr float kZeros[widest_panels<1>() * kLanes] = {};
+
 // noinline: each tile keeps its own registers.
 template <int R, int P, int U, class Weight>
 [[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row, int64_t panel,
                             int64_t offset) noexcept {
-  V sum[R][P][U];
   const int64_t column = panel * kLanes + offset;
+  const float* from[R];
+  float* to[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const float* start = a.init.data != nullptr ? row_of(a.init, row + r) + column : nullptr;
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) {
-        sum[r][p][u] = start != nullptr ? load(start + p * kLanes + u * kWidth) : zero();
-      }
-    }
+    from[r] = a.init.data != nullptr ? row_of(a.init, row + r) + column : kZeros;
+    to[r] = row_of(a.out, row + r) + column;
   }
   const int64_t stride = a.depth * kLanes;
   const Weight* weight = weights + panel * stride;
@@ -111,20 +112,35 @@ template <int R, int P, int U, class Weight>
     const float* x[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) x[r] = row_of(segment.x, row + r);
+    for (int64_t k = 0; k < size;) {
+      const int64_t end = k + kBlock < size ? k + kBlock : size;
+      V sum[R][P][U];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+          for (int u = 0; u < U; ++u) sum[r][p][u] = zero();
+        }
+      }
 #pragma GCC unroll 2
-    for (int64_t k = 0; k < size; ++k) {
-      if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-      multiply_add<R, P, U>(sum, weight, first, stride, x, k);
-      weight += kLanes;
-    }
-  }
+      for (; k < end; ++k) {
+        if constexpr (R > 2) fetch_ahead<P>(weight, stride);
+        multiply_add<R, P, U>(sum, weight, first, stride, x, k);
+        weight += kLanes;
+      }
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    float* out = row_of(a.out, row + r) + column;
+      for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
+        for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) store(out + p * kLanes + u * kWidth, sum[r][p][u]);
+          for (int u = 0; u < U; ++u) {
+            const int at = p * int(kLanes) + u * kWidth;
+            store(to[r] + at, add(load(from[r] + at), sum[r][p][u]));
+          }
+        }
+        from[r] = to[r];
+      }
     }
   }
 }
@@ -175,6 +191,17 @@ inline int64_t next_rows(int64_t left) noexcept {
   return rows;
 }
 
+// A product without inputs is what it starts with.
+inline void start_rows(const Linear& a) noexcept {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* start = a.init.data != nullptr ? row_of(a.init, r) : nullptr;
+    float* out = row_of(a.out, r);
+    for (int64_t i = 0; i < a.panels * kLanes; i += kWidth) {
+      store(out + i, start != nullptr ? load(start + i) : zero());
+    }
+  }
+}
+
 // The activation, over outputs that are still in the first cache.
 inline void activate_rows(const Linear& a) noexcept {
   if (a.activation == Activation::identity) return;
@@ -188,7 +215,9 @@ inline void activate_rows(const Linear& a) noexcept {
 }
 
 void linear(const Linear& a) noexcept {
-  if (a.rows <= kTileRows) {
+  if (a.depth == 0) {
+    start_rows(a);
+  } else if (a.rows <= kTileRows) {
     some_rows<kTileRows>(a, a.rows, 0, 0, a.panels);
   } else {
     for (int64_t begin = 0; begin < a.panels; begin += kGroup) {

@@ -1,5 +1,6 @@
 """Compares the engine with the PyTorch network on every word of a split: the same tokens, greedy
-and with a beam, and the same logits under teacher forcing. Exits with 1 where they differ."""
+and with a beam, and under teacher forcing the same logits to 1e-5 as the network evaluated in
+float64. Exits with 1 where they differ; what PyTorch gives in float32 is printed beside it."""
 
 from __future__ import annotations
 
@@ -16,18 +17,18 @@ from search import Decoder, decode_words, greedy
 
 from s2s_engine import Engine
 
-LOGITS_BOUND = 1e-5
+LOGITS_BOUND = 1e-5  # absolute, from the network in float64
 
 
 @dataclass(frozen=True)
 class LogitDifferences:
-    """The largest ones over all steps; `relative` is to the step's largest logit, `exact` is the
-    network in float64."""
+    """The largest absolute ones over all steps; `exact` is the network in float64, `pytorch` the
+    same in float32. `relative` is to the step's largest logit."""
 
-    relative: float = 0.0
-    absolute: float = 0.0
     engine_from_exact: float = 0.0
+    relative: float = 0.0
     pytorch_from_exact: float = 0.0
+    engine_from_pytorch: float = 0.0
 
 
 @torch.inference_mode()
@@ -42,12 +43,12 @@ def logit_differences(checkpoint: Path, engine: Engine, words: list[str]) -> Log
         previous = torch.tensor([[TARGET_START, *ids]])
         ours = torch.from_numpy(engine.forced_logits(list(word), ids))
         theirs, true = network(source, previous)[0], exact(source, previous)[0]
-        scale = theirs.abs().amax(dim=-1, keepdim=True).clamp(min=1.0)
+        scale = true.abs().amax(dim=-1, keepdim=True).clamp(min=1.0)
         found = (
-            float(((ours - theirs).abs() / scale).max()),
-            float((ours - theirs).abs().max()),
             float((ours - true).abs().max()),
+            float(((ours - true).abs() / scale).max()),
             float((theirs - true).abs().max()),
+            float((ours - theirs).abs().max()),
         )
         largest = LogitDifferences(*map(max, found, astuple(largest)))
     return largest
@@ -81,11 +82,12 @@ def main() -> None:
             print(f"  {'with' if stress else 'without'} stress: {rates}")
     largest = logit_differences(options.checkpoint, engine, words)
     print(
-        f"largest difference of a logit: {largest.absolute:.1e} (bound {LOGITS_BOUND}), "
-        f"{largest.relative:.1e} of the step's largest one; from the network in float64 the engine "
-        f"is {largest.engine_from_exact:.1e} away, PyTorch {largest.pytorch_from_exact:.1e}"
+        f"largest difference of a logit from PyTorch in float64: {largest.engine_from_exact:.1e} "
+        f"(bound {LOGITS_BOUND}), {largest.relative:.1e} of the step's largest one; PyTorch in "
+        f"float32 is {largest.pytorch_from_exact:.1e} from its own float64, and the engine "
+        f"{largest.engine_from_pytorch:.1e} from PyTorch in float32"
     )
-    sys.exit(1 if failed or largest.absolute > LOGITS_BOUND else 0)
+    sys.exit(1 if failed or largest.engine_from_exact > LOGITS_BOUND else 0)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import subprocess
 import sys
 import zipfile
@@ -85,6 +84,11 @@ def test_chunked_arrays_and_every_type(kind: str) -> None:
         read_keras(made(lambda root: root.create_dataset("w", data=array))),
     ):
         assert file.arrays["w"].tolist() == array.tolist() and file.arrays["w"].dtype.isnative
+
+
+def chunked(root: Any) -> None:
+    data = np.eye(7, 5)
+    root.create_dataset("layers/w", data=data, chunks=(3, 2), compression="gzip", shuffle=True)
 
 
 def external(root: Any) -> None:
@@ -198,36 +202,6 @@ def test_a_hostile_file_is_refused_by_path_and_member(name: str, tmp_path: Path)
         read_keras(path)
 
 
-AUDIT = """
-import sys
-from s2s_engine import ModelFormatError
-from s2s_engine.importers.readers.hdf5_files import read_keras
-data = [open(path, "rb").read() for path in sys.argv[1:]]
-import h5py, resource
-read_keras(data[0])  # Python's own modules are imported by now
-opened = []
-sys.addaudithook(lambda event, args: event == "open" and opened.append(args[0]))
-resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # the C library can open nothing either
-for item in data:
-    try:
-        read_keras(item)
-    except ModelFormatError as error:
-        assert "h5" not in str(error) and "unable to open" not in str(error), error
-print(opened)
-"""
-
-
-def test_nothing_is_opened(tmp_path: Path) -> None:
-    for name in ("external", "virtual", "outside", "linked"):
-        (tmp_path / name).write_bytes(made(HOSTILE[name][0]))
-    (tmp_path / "good").write_bytes(FILE)
-    paths = sorted(map(str, tmp_path.iterdir()), key=lambda path: not path.endswith("good"))
-    done = subprocess.run(
-        [sys.executable, "-c", AUDIT, *paths], capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout == "[]\n", done.stderr
-
-
 def test_a_text_longer_than_the_file_is_refused_before_memory_is_taken() -> None:
     data = made(lambda root: root.attrs.__setitem__("model_config", "{}"))
     at = data.index(b"model_config\0")
@@ -292,28 +266,6 @@ def test_without_h5py_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 's2s_engine\[keras\]'"):
         read_keras(FILE)
-
-
-@pytest.mark.parametrize("data", [WEIGHTS, ARCHIVE], ids=["h5", "keras"])
-def test_every_truncation_is_refused(data: bytes) -> None:
-    for size in range(len(data)):
-        with pytest.raises(ModelFormatError):
-            read_keras(data[:size])
-
-
-@pytest.mark.parametrize("data", [FILE, WEIGHTS, ARCHIVE], ids=["h5", "weights", "keras"])
-def test_mutations_are_read_or_refused(data: bytes) -> None:
-    random_ = random.Random(1)
-    for _ in range(1500):
-        changed = bytearray(data)
-        for _ in range(random_.randint(1, 4)):
-            at = random_.randrange(8, len(data))
-            changed[at] = random_.choice([0, 1, 127, 128, 255, changed[at] ^ 1])
-        try:
-            file = read_keras(bytes(changed))
-        except ModelFormatError:
-            continue
-        assert sum(array.nbytes for array in file.arrays.values()) <= 64 * len(data) + (1 << 20)
 
 
 # --- against Keras ---

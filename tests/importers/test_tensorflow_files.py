@@ -113,10 +113,13 @@ def child(number: int, name: str) -> bytes:
     return message(1, b"\x08" + varint(number) + message(2, name.encode()))
 
 
+STORED = message(2, message(1, b"VARIABLE_VALUE") + message(3, b"key"))
+# Two objects: the first has the second as `a`, itself as `again`; the second is stored.
+GRAPH = message(1, child(1, "a") + child(0, "again")) + message(1, child(0, "b") + STORED)
+
+
 def test_references_of_objects_are_checked_and_loops_end() -> None:
-    value = message(2, message(1, b"VARIABLE_VALUE") + message(3, b"key"))
-    loop = message(1, child(1, "a") + child(0, "again")) + message(1, child(0, "b") + value)
-    objects = read_objects(memoryview(loop))
+    objects = read_objects(memoryview(GRAPH))
     assert objects.variables(0) == {"a": "key"} and objects.key(0, "a/b/a") == "key"
     with pytest.raises(RefusedError, match="attribute 'a' is object 7 of 1"):
         read_objects(memoryview(message(1, child(7, "a"))))
@@ -124,17 +127,8 @@ def test_references_of_objects_are_checked_and_loops_end() -> None:
         read_objects(memoryview(message(1, message(1, b"\x08" + b"\xff" * 9 + b"\x01"))))
     with pytest.raises(RefusedError, match="holds no object"):
         read_objects(memoryview(b""))
-    long = message(1, child(1, "n" * MAX_PATH)) + message(1, value)
+    long = message(1, child(1, "n" * MAX_PATH)) + message(1, STORED)
     assert read_objects(memoryview(long)).variables(0) == {}
-    random_ = random.Random(2)
-    for _ in range(3000):
-        changed = bytearray(loop)
-        for _ in range(random_.randint(1, 3)):
-            changed[random_.randrange(len(loop))] = random_.choice([0, 1, 2, 8, 127, 128, 255])
-        try:
-            read_objects(memoryview(bytes(changed))).variables(0)
-        except RefusedError:
-            continue
 
 
 def test_crc32c() -> None:
