@@ -108,8 +108,8 @@ IMPORTER = Importer(
     name="nmt_with_attention",
     title="TensorFlow's tutorial nmt_with_attention",
     reads="a checkpoint of encoder and decoder (`tf.train.Checkpoint`, `save_weights`), one of "
-    "each, or a SavedModel, from Keras 2 or 3: the first version (2019 to May 2021), the second (to "
-    "October 2022), whose '', '[UNK]' and '[START]' are never written, and the third; no "
+    "each, or a SavedModel, from Keras 2 or 3: the first version (2019 to May 2021), the second "
+    "(to October 2022), whose '', '[UNK]' and '[START]' are never written, and the third; no "
     "vocabularies",
     refuses="variables saved by name (TensorFlow 1), the tutorial of 2018, a GRU with "
     "reset_after=False, and networks that were changed",
