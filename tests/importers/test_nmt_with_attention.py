@@ -17,9 +17,9 @@ from verified import Recorded, check
 
 from s2s_engine import Engine, InputError, ModelFormatError
 from s2s_engine.importers.checkpoint import Checkpoint, read
+from s2s_engine.importers.configurations.nmt_tutorial import VERSIONS
 from s2s_engine.importers.importer import Options
 from s2s_engine.importers.loading import open_foreign
-from s2s_engine.importers.nmt_tutorial import VERSIONS
 from s2s_engine.importers.readers.tensorflow_files import TensorFlowFile
 from s2s_engine.importers.readers.tensorflow_objects import Node, Objects
 from s2s_engine.importers.registry import importer, recognised

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..configurations.nmt_tutorial import FIRST, SECOND, Tutorial
 from ..importer import Trace
-from ..nmt_tutorial import FIRST, SECOND, Tutorial
 
 tf: Any = import_module("tensorflow")  # which has no types
 layers = tf.keras.layers

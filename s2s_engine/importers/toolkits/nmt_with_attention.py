@@ -9,10 +9,10 @@ from ...architectures import tensorflow
 from ...builder import ModelBuilder
 from ...model import Model
 from ...self_test import attach
-from .. import nmt_tutorial
 from ..checkpoint import Checkpoint
+from ..configurations import nmt_tutorial
+from ..configurations.nmt_tutorial import FIRST, SECOND, THIRD, Tutorial
 from ..importer import Importer, Option, Options, Peer
-from ..nmt_tutorial import FIRST, SECOND, THIRD, Tutorial
 
 UNKNOWN = 1  # '[UNK]' of a TextVectorization; '' for padding is 0
 MAX_LENGTH = 50

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import PAIR, Checkpoint
-from .readers.tensorflow_files import TensorFlowFile
-from .readers.tensorflow_objects import Objects
+from ..checkpoint import PAIR, Checkpoint
+from ..readers.tensorflow_files import TensorFlowFile
+from ..readers.tensorflow_objects import Objects
 
 Array = NDArray[Any]
 FIRST, SECOND, THIRD = "first", "second", "third"
