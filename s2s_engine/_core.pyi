@@ -29,6 +29,19 @@ class Model:
     @property
     def inputs(self) -> list[str]: ...
 
+class SearchRules:
+    def __init__(
+        self,
+        *,
+        ended: str = "leave",
+        stop: str = "best",
+        limit: str = "compete",
+        finished_limit: int = 1,
+        min_length: int = 0,
+        length_penalty: float = 0.0,
+        length_penalty_kind: str = "power",
+    ) -> None: ...
+
 class Session:
     def __init__(self, model: Model, isa: str) -> None: ...
     @property
@@ -45,9 +58,15 @@ class Session:
         alignment: bool,
         max_length: int,
         prompt: Any = None,
+        rules: SearchRules = ...,
     ) -> list[_Hypothesis]: ...
     def score(
-        self, inputs: list[Any], target: Any, alignment: bool, prompt: Any = None
+        self,
+        inputs: list[Any],
+        target: Any,
+        alignment: bool,
+        prompt: Any = None,
+        rules: SearchRules = ...,
     ) -> _Hypothesis: ...
     def encode(self, inputs: list[Any]) -> dict[str, NDArray[np.float32]]: ...
     def label(self, inputs: list[Any], output: int) -> tuple[list[int], NDArray[np.float32]]: ...
@@ -67,4 +86,5 @@ def decode_batch(
     max_lengths: list[int],
     batch_size: int,
     prompts: list[Any],
+    rules: SearchRules = ...,
 ) -> list[list[_Hypothesis]]: ...

@@ -28,6 +28,7 @@ from .options import DecodeOptions
 from .plot import FORMATS, save
 from .plot import attention as plotted
 from .results import Hypothesis
+from .search_rules import PRESETS
 from .terminal import LEGEND, attention_map
 from .verify import verify as verified
 
@@ -112,6 +113,12 @@ def decode(
     max_length: Annotated[
         str | None, typer.Option(help="A number, 'source', or A,B for A x source length + B.")
     ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="Scores are divided by length to this power.")
+    ] = None,
+    early_stop: Annotated[
+        str | None, typer.Option(help=f"The rule of the search: {', '.join(PRESETS)}.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="Weights; with --json.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Batches decoded at once.")] = 1,
@@ -128,11 +135,13 @@ def decode(
         "beam_size": beam_size,
         "num_hypotheses": num_hypotheses,
         "max_length": None if max_length is None else _max_length(max_length),
+        "length_penalty": length_penalty,
+        "early_stop": early_stop,
         "return_attention": attention or None,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    limits = {"threads": threads, "batch_size": batch_size}
-    return partial(_decode, model, file, options, as_json, isa, compute_type, **limits)
+    machine = {"threads": threads, "isa": isa, "compute_type": compute_type}
+    return partial(_decode, model, file, options, as_json, batch_size, machine)
 
 
 @app.command()
@@ -219,11 +228,8 @@ def _decode(
     file: str,
     options: dict[str, Any],
     as_json: bool,
-    isa: str | None,
-    compute_type: str,
-    *,
-    threads: int,
     batch_size: int,
+    machine: dict[str, Any],
 ) -> int:
     model = read(path)
     try:
@@ -235,11 +241,10 @@ def _decode(
         raise InputError(f"{path}: --attention, but this model gives no alignment")
     ranked = decoder is not None and chosen.num_hypotheses > 1
     form = LineForm.of(model, ranked=ranked, as_json=as_json)
-    engine = Engine.load(model, compute_type=compute_type, threads=threads, isa=isa)
-    with engine, _opened(file) as lines:
+    with Engine.load(model, **machine) as engine, _opened(file) as lines:
         size = None if file == "-" else os.fstat(lines.fileno()).st_size
         # Who types wants an answer to every line.
-        chunk = 1 if lines.isatty() else batch_size * threads
+        chunk = 1 if lines.isatty() else batch_size * machine["threads"]
 
         def write(text: str) -> None:
             sys.stdout.write(text)

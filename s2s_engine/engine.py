@@ -3,12 +3,11 @@ and a pool of sessions of the C++ core; never how a step is computed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +15,15 @@ from numpy.typing import NDArray
 from . import _core
 from .compute_types import resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
-from .format import file_bytes, from_bytes_with_digest, to_bytes
+from .format import to_bytes
 from .graph import Graph, to_json
-from .magic import format_of, is_foreign
+from .loading import Source, opened
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
 from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
 from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
 
-Path_: TypeAlias = "str | os.PathLike[str]"
-Source: TypeAlias = "Path_ | bytes | Model | Mapping[str, NDArray[Any]] | Sequence[Path_]"
 MAX_THREADS = 1024
 
 
@@ -85,6 +82,7 @@ class Engine:
         self._threads, self._isa = threads, isa
         self._inputs = Inputs(model, max_input_length)
         self._options = DecodeOptions.of(model.generation, None, {})
+        self._rules = _core_rules(**self._options.rules())
         self._has_decoder = "decoder" in model.graphs
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
@@ -117,16 +115,7 @@ class Engine:
         Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
         file is ever executed.
         """
-        origin: str | bytes | None = None
-        digest = ""
-        if isinstance(source, Model):
-            model = source
-        elif importer is None and not importer_options and not _is_foreign(source):
-            model, digest, origin = _read(source)
-        else:
-            from .importers import import_model
-
-            model = import_model(source, importer, **importer_options)
+        model, digest, origin = opened(source, importer, importer_options)
         return Engine(
             model,
             origin=origin,
@@ -169,6 +158,7 @@ class Engine:
                 chosen.return_attention,
                 self._model.limit(chosen, read.length),
                 read.prompt,
+                self._rules_of(chosen),
             )
         finally:
             self._idle.append(session)
@@ -218,6 +208,7 @@ class Engine:
                 [self._model.limit(chosen, read.length) for read in reads],
                 batch_size,
                 [] if self._has_encoder else [read.prompt for read in reads],
+                self._rules_of(chosen),
             )
         finally:
             self._idle.extend(sessions)
@@ -231,20 +222,23 @@ class Engine:
         inputs: Mapping[str, object] | None = None,
         features: object = None,
         prepared: bool = False,
+        length_penalty: float | None = None,
+        length_penalty_kind: str | None = None,
     ) -> Score:
         """Log-probabilities of a given target (teacher forcing), the end token's included.
 
-        target: strings or ids without start and end. The numbers are those that `decode` gives
-        for the same ids, to the last bit.
+        target: strings or ids without start and end. The penalty is as in DecodeOptions, by default
+        the model's. The numbers are those that `decode` gives for the same ids, to the last bit.
         """
         if not self._has_decoder:
             raise NotImplementedError("score of a model without a decoder is not built yet")
         ids = self._inputs.target(target)
+        chosen = self._options.with_penalty(length_penalty, length_penalty_kind)
         read = self._read(x, inputs, features, prepared)
         session = self._session()
         try:
             _, log_probs, log_prob, score, _, _ = session.score(
-                read.inputs, ids, False, read.prompt
+                read.inputs, ids, False, read.prompt, self._rules_of(chosen)
             )
         finally:
             self._idle.append(session)
@@ -388,6 +382,9 @@ class Engine:
             return self._options
         return DecodeOptions.of(self._model.generation, options, keywords)
 
+    def _rules_of(self, chosen: DecodeOptions) -> _core.SearchRules:
+        return self._rules if chosen is self._options else _core_rules(**chosen.rules())
+
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosedError("this engine is closed; load the model again")
@@ -446,24 +443,9 @@ class Engine:
         return Result([best], self._source_tokens(read))
 
 
-def _is_foreign(source: object) -> bool:
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return format_of(bytes(source)) not in ("model", "")
-    if isinstance(source, (str, os.PathLike)):
-        return is_foreign(source)
-    return True
-
-
-def _read(source: Any) -> tuple[Model, str, str | bytes]:
-    """A model file or its bytes: the model, its digest, and what to load again from."""
-    if not isinstance(source, (str, os.PathLike)):
-        data = bytes(source)
-        return *from_bytes_with_digest(data), data
-    try:
-        model, digest = from_bytes_with_digest(file_bytes(source))
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{os.fspath(source)}: {error}") from None
-    return model, digest, str(Path(source).resolve())
+@lru_cache(maxsize=64)
+def _core_rules(**rules: Any) -> _core.SearchRules:
+    return _core.SearchRules(**rules)
 
 
 def _core_input(value: Input) -> Any:

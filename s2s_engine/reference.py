@@ -26,6 +26,7 @@ from .reference_operations import (
 from .reference_search import Path, checked_log_probs, log_softmax, search
 from .reference_types import typed
 from .results import Hypothesis, Result, Score
+from .search_rules import score_of
 from .vocabulary import Input, Inputs
 
 __all__ = ["ACTIVATION", "EXECUTE", "Arguments", "Body", "Reference", "Trace", "Value", "Values"]
@@ -104,8 +105,14 @@ class Reference:
         prepared: bool = False,
         inputs: Mapping[str, object] | None = None,
         features: object = None,
+        length_penalty: float | None = None,
+        length_penalty_kind: str | None = None,
     ) -> Score:
-        """A target under teacher forcing; the first end id is scored behind it."""
+        """A target under teacher forcing; the first end id is scored behind it. The penalties are
+        those of DecodeOptions, by default the model's."""
+        chosen = DecodeOptions.of(self.model.generation, None, {}).with_penalty(
+            length_penalty, length_penalty_kind
+        )
         ids = self._inputs.target(target)
         encoded = self._encode(x, prepared, inputs, features)
         if "decoder" in self.model.graphs:
@@ -121,7 +128,8 @@ class Reference:
                 )
         log_probs = self._log_probs(logits, "score")[np.arange(len(scored)), np.array(scored, int)]
         total = _sum(log_probs)
-        return Score(log_prob=total, token_log_probs=log_probs, score=total)
+        score = score_of(total, len(scored), chosen.length_penalty_kind, chosen.length_penalty)
+        return Score(log_prob=total, token_log_probs=log_probs, score=score)
 
     def encode(
         self,
@@ -263,6 +271,11 @@ class Reference:
             num_hypotheses=options.num_hypotheses,
             max_length=limit,
             log_probs=self._log_probs,
+            min_length=options.min_length,
+            rule=options.rule,
+            finished_limit=options.finished_limit,
+            length_penalty=options.length_penalty,
+            length_penalty_kind=options.length_penalty_kind,
         )
         return [self._hypothesis(path) for path in paths]
 
@@ -272,7 +285,7 @@ class Reference:
             ids=ids,
             tokens=self._inputs.target_tokens(ids),
             score=path.score,
-            log_prob=path.score,
+            log_prob=path.log_prob,
             token_log_probs=np.array(path.log_probs, np.float32),
             attention=_attention_map(path) if path.alignments else None,
             finish_reason=path.reason,

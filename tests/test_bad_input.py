@@ -144,7 +144,30 @@ OPTIONS: dict[str, Case] = {
     "return_attention that is a number": decode([4], return_attention=1),
     "a beam for a model without a decoder": decode([4], model="tagger", beam_size=2),
     "options of another type": decode([4], options={"beam_size": 5}),
-    "an option that is not built": decode([4], length_penalty=0.6),
+    "an option that is not built": decode([4], coverage_penalty=0.6),
+    "a rule that does not exist": decode([4], early_stop="never"),
+    "a rule that is a bool": decode([4], early_stop=True),
+    "parts of a rule that are a word": decode([4], search="leave"),
+    "a rule with a part too many": decode([4], search={"ended": "leave", "when": "best"}),
+    "a rule with a part missing": decode([4], search={"ended": "leave"}),
+    "a part of a rule that does not exist": decode([4], search={"ended": "go", "stop": "best"}),
+    "a part of a rule that is a list": decode([4], search={"ended": ["stay"], "stop": "best"}),
+    "two rules": decode([4], early_stop="marian", search={"ended": "stay", "stop": "top"}),
+    "patience for a rule that does not count": decode([4], patience=2.0),
+    "patience that is a word": decode([4], early_stop="patience", patience="long"),
+    "patience below zero": decode([4], early_stop="patience", patience=-1.0),
+    "more hypotheses than a rule collects": decode(
+        [4], early_stop="patience", patience=0.5, beam_size=4, num_hypotheses=3
+    ),
+    "a length penalty that is a word": decode([4], length_penalty="gnmt"),
+    "a length penalty that is a bool": decode([4], length_penalty=True),
+    "a length penalty that is a NaN": decode([4], length_penalty=float("nan")),
+    "a huge length penalty": decode([4], length_penalty=11),
+    "a kind of penalty that does not exist": decode([4], length_penalty_kind="wu"),
+    "a negative minimum": decode([4], min_length=-1),
+    "a minimum that is a float": decode([4], min_length=1.0),
+    "a minimum beyond the maximum": decode([4], min_length=6, max_length=5),
+    "a penalty of a score that is a word": lambda: engine().score([4], [1], length_penalty="x"),  # type: ignore[arg-type]
     "a batch size of zero": lambda: engine().decode_batch([[4]], batch_size=0),
     "a batch size that is a float": lambda: engine().decode_batch([[4]], batch_size=1.0),  # type: ignore[arg-type]
     "too many threads": lambda: engine().decode_batch([[4]], threads=100_000),
@@ -181,7 +204,8 @@ LOADING: dict[str, Case] = {
         models.gru_plain(),
         compute_type=8,  # type: ignore[arg-type]
     ),
-    "an importer": lambda: Engine.load("model.pt", importer="opennmt"),
+    "an importer": lambda: Engine.load({"a": np.zeros(2)}, importer="opennmt"),
+    "weights of nobody": lambda: Engine.load({"a": np.zeros(2)}),
 }
 
 # --- the core itself, Python's checks passed by ---
@@ -297,6 +321,9 @@ CORE: dict[str, Case] = {
     "no steps": lambda: run_core([[3]], steps=0),
     "negative steps": lambda: run_core([[3]], steps=-5),
     "no hypotheses": lambda: run_core([[3]], hypotheses=0),
+    "a rule that does not exist": lambda: _core.SearchRules(ended="go"),
+    "a penalty that does not exist": lambda: _core.SearchRules(length_penalty_kind="wu"),
+    "a penalty that is a NaN": lambda: _core.SearchRules(length_penalty=float("nan")),
     "a target outside the vocabulary": lambda: core_session().score([[3]], [9], False),
     "a forced target outside the vocabulary": lambda: core_session().forced_logits([[3]], [-1]),
     "a label of an output that does not exist": lambda: core_session().label([[3]], 99),

@@ -138,6 +138,21 @@ def test_several_hypotheses_are_a_line_each(command: Command, luong: Path) -> No
     assert ran.out.count("\n") == 5
 
 
+def test_a_penalty_and_a_rule_are_those_of_the_engine(command: Command, luong: Path) -> None:
+    options = {"beam_size": 4, "num_hypotheses": 4, "length_penalty": 1.5, "early_stop": "marian"}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    ran = command("decode", luong, *flags, stdin=b"s1 s2\n")
+    with Engine.load(luong) as engine:
+        want = [f"{h.score:.6f}\t{' '.join(h.tokens)}\n"
+                for h in engine.decode(["s1", "s2"], **options).hypotheses]  # fmt: skip
+        plain = engine.decode(["s1", "s2"], beam_size=4, num_hypotheses=4).hypotheses
+    assert ran == Ran(0, "".join(want), "")
+    assert f"{plain[0].score:.6f}" not in ran.out
+    assert command("decode", luong, "--early-stop", "never") == Ran(
+        2, "", "s2s-engine: early_stop is 'never', must be one of exact, patience, opennmt, "
+        "fairseq, marian\n")  # fmt: skip
+
+
 def test_json_holds_the_whole_result(command: Command, luong: Path) -> None:
     ran = command("decode", luong, "--json", "--attention", stdin=b"s1 s2\n\n")
     first, second = map(json.loads, ran.out.splitlines())

@@ -58,6 +58,7 @@ import ctypes, json, sys
 sys.path.insert(0, sys.argv[2])
 import models
 from s2s_engine import Engine, _core
+from s2s_engine.search_rules import PRESETS
 shim, core = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(_core.__file__)
 shim.heap_calls.restype = ctypes.c_long
 shim.heap_watch(core.s2s_entry_depth)
@@ -75,7 +76,11 @@ for name, make in models.DECODERS.items():
             "greedy": lambda: engine.decode(x),
             "beam": lambda: engine.decode(x, beam_size=5, num_hypotheses=5,
                                           return_attention=attention),
-            "score": lambda: engine.score(x, [3, 4, 5]),
+            "score": lambda: engine.score(x, [3, 4, 5], length_penalty=0.6),
+            **{rule: lambda rule=rule: engine.decode(x, beam_size=5, num_hypotheses=5, min_length=3,
+                                                     length_penalty=0.6, early_stop=rule)
+               for rule in PRESETS},
+            "stay": lambda: engine.decode(x, beam_size=5, search={"ended": "stay", "stop": "top"}),
             "encode": lambda: engine.encode(x),
             "shorter": lambda: engine.decode(x[:2], beam_size=3, return_attention=attention),
         }

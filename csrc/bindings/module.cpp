@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 
+#include "bindings/rules.h"
 #include "core/entry.h"
 #include "core/errors.h"
 #include "core/isa.h"
@@ -24,8 +25,6 @@ namespace s2s {
 namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
-
-[[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::input, what); }
 
 const char* python_class(ErrorKind kind) {
   switch (kind) {
@@ -320,7 +319,7 @@ class Prompt {
 };
 
 py::list decode(Session& session, const py::list& inputs, int32_t beam_size, int32_t num_hypotheses,
-                bool alignment, int32_t max_length, py::handle given) {
+                bool alignment, int32_t max_length, py::handle given, const SearchRules& rules) {
   const Prompt prompt(session, given);
   check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1});
   const Sentence sentence(session.model().plan(), inputs);
@@ -328,14 +327,14 @@ py::list decode(Session& session, const py::list& inputs, int32_t beam_size, int
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.decode({&source, 1}, {beam_size, num_hypotheses, alignment},
+    results = &session.decode({&source, 1}, {beam_size, num_hypotheses, alignment, rules},
                               {&max_length, 1}, prompt.prompts());
   }
   return hypotheses_list(results->sentence(0), session);
 }
 
 py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment,
-                py::handle given) {
+                py::handle given, const SearchRules& rules) {
   const Prompt prompt(session, given);
   const Sentence sentence(session.model().plan(), inputs);
   const Source source = sentence.source();
@@ -344,7 +343,7 @@ py::tuple score(Session& session, const py::list& inputs, py::handle target, boo
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts());
+    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules.penalty);
   }
   return hypothesis_tuple(results->sentence(0).front(), session.model().plan().alignment.type.size);
 }
@@ -352,7 +351,7 @@ py::tuple score(Session& session, const py::list& inputs, py::handle target, boo
 py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py::list>& sources,
                      int32_t beam_size, int32_t num_hypotheses, bool alignment,
                      const std::vector<int32_t>& max_lengths, int32_t batch_size,
-                     const std::vector<py::object>& given) {
+                     const std::vector<py::object>& given, const SearchRules& rules) {
   if (sessions.empty() || max_lengths.size() != sources.size())
     refuse("a batch needs a session, and a limit for every source");
   if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
@@ -374,8 +373,8 @@ py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py
   std::vector<Hypotheses> results;
   {
     const py::gil_scoped_release release;
-    results = decode_batch(sessions, views, {beam_size, num_hypotheses, alignment}, max_lengths,
-                           batch_size, prompt_views);
+    results = decode_batch(sessions, views, {beam_size, num_hypotheses, alignment, rules},
+                           max_lengths, batch_size, prompt_views);
   }
   py::list out;
   for (const Hypotheses& hypotheses : results)
@@ -473,6 +472,11 @@ PYBIND11_MODULE(_core, module) {
         for (const PlanInput& input : model.plan().inputs) names.push_back(input.name);
         return names;
       });
+  py::class_<SearchRules>(module, "SearchRules")
+      .def(py::init(&make_rules), py::kw_only(), py::arg("ended") = "leave",
+           py::arg("stop") = "best", py::arg("limit") = "compete", py::arg("finished_limit") = 1,
+           py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
+           py::arg("length_penalty_kind") = "power");
   py::class_<Session>(module, "Session")
       .def(py::init<std::shared_ptr<const Model>, const std::string&>(), py::arg("model"),
            py::arg("isa"))
@@ -480,14 +484,16 @@ PYBIND11_MODULE(_core, module) {
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
       .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("decode", &decode, py::arg("inputs"), py::arg("beam_size"), py::arg("num_hypotheses"),
-           py::arg("alignment"), py::arg("max_length"), py::arg("prompt") = py::none())
+           py::arg("alignment"), py::arg("max_length"), py::arg("prompt") = py::none(),
+           py::arg("rules") = SearchRules{})
       .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
-           py::arg("prompt") = py::none())
+           py::arg("prompt") = py::none(), py::arg("rules") = SearchRules{})
       .def("encode", &encode, py::arg("inputs"))
       .def("label", &label, py::arg("inputs"), py::arg("output"))
       .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"),
            py::arg("prompt") = py::none());
   module.def("decode_batch", &decode_many, py::arg("sessions"), py::arg("sources"),
              py::arg("beam_size"), py::arg("num_hypotheses"), py::arg("alignment"),
-             py::arg("max_lengths"), py::arg("batch_size"), py::arg("prompts"));
+             py::arg("max_lengths"), py::arg("batch_size"), py::arg("prompts"),
+             py::arg("rules") = SearchRules{});
 }

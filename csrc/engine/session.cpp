@@ -56,13 +56,14 @@ const SearchResults& Session::decode(std::span<const Source> sources, const Deco
   options_.num_hypotheses = request.num_hypotheses;
   options_.alignment = request.alignment;
   options_.prompts = prompts;
+  options_.rules = request.rules;
   search_.run(*this, options_, max_lengths, results_);
   return results_;
 }
 
 const SearchResults& Session::score(std::span<const Source> sources,
                                     std::span<const std::span<const int32_t>> targets,
-                                    bool alignment, Prompts prompts) {
+                                    bool alignment, Prompts prompts, const LengthPenalty& penalty) {
   const Busy busy(*this);
   begin(sources, 1);
   options_.start = model_->target().start;
@@ -70,6 +71,8 @@ const SearchResults& Session::score(std::span<const Source> sources,
   options_.beam_size = options_.num_hypotheses = 1;
   options_.alignment = alignment;
   options_.prompts = prompts;
+  options_.rules = {};
+  options_.rules.penalty = penalty;
   search_.score(*this, options_, targets, results_);
   return results_;
 }

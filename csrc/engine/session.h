@@ -28,6 +28,7 @@ struct DecodeRequest {
   int32_t beam_size = 1;
   int32_t num_hypotheses = 1;
   bool alignment = false;
+  SearchRules rules;
 };
 
 // For models without an encoder: one prompt per sentence, none otherwise.
@@ -57,7 +58,7 @@ class Session : private StepModel {
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,
-                             Prompts prompts = {});
+                             Prompts prompts = {}, const LengthPenalty& penalty = {});
   // Runs the encoder over one sentence; `output` reads what it left, until the next call.
   void encode(const Source& source);
   struct OutputView {

@@ -7,6 +7,7 @@
 
 #include "search/history.h"
 #include "search/results.h"
+#include "search/rules.h"
 #include "search/step_model.h"
 
 namespace s2s {
@@ -20,6 +21,7 @@ struct SearchOptions {
   // Empty, or for each sentence ids that are fed behind `start` before anything is scored. Without
   // a start ("none") a prompt stands in its place, and must not be empty.
   std::span<const std::span<const int32_t>> prompts;
+  SearchRules rules;
 };
 
 // A search and its memory between calls; an identical second call makes no heap allocation.
@@ -30,16 +32,18 @@ class Search {
   // Searches sentences 0 ... max_lengths.size() - 1. A maximum counts generated ids including the
   // end token and is at least 1.
   //
-  // Each step takes the best (1 + ends) * beam_size continuations of a sentence (greedy: the best
-  // one). Those that end leave the beam for the list of finished hypotheses; the best beam_size
-  // others live on. A sentence stops when no live hypothesis can enter its num_hypotheses best
-  // finished ones, or at its maximum, where live ones compete with reason length. Ties go to the
-  // lower token id, then the lower parent row, and between finished ones to the earlier.
+  // Greedy takes the best continuation of a sentence alone, under every rule. A beam of K looks at
+  // the best (1 + ends) * K of them where those that end make room, else at K; which of them live
+  // on and when a sentence stops is told by `rules`. Hypotheses cut at the maximum have reason
+  // length. Within a beam all are ranked by log-probability, results by score. Ties go to an ended
+  // one in the beam, the lower token id, the lower parent row; between finished ones to the
+  // earlier.
   void run(StepModel& model, const SearchOptions& options, std::span<const int32_t> max_lengths,
            SearchResults& results);
 
   // Scores one given target for each sentence, without start; end[0], where there is one, is
-  // added and scored (reason eos; length without an end). The numbers are those of run().
+  // added and scored (reason eos; length without an end). The numbers are those of run(); of the
+  // rules only the penalty counts.
   void score(StepModel& model, const SearchOptions& options,
              std::span<const std::span<const int32_t>> targets, SearchResults& results);
 
@@ -50,7 +54,7 @@ class Search {
     int32_t link;
   };
 
-  // A possible continuation of a row.
+  // A possible continuation of a row; below 0, an ended one that has its place in the beam.
   struct Choice {
     double log_prob;
     int32_t row;
@@ -63,6 +67,15 @@ class Search {
     int32_t link;
     int32_t length;
     FinishReason reason;
+  };
+
+  // Where a sentence is.
+  struct Progress {
+    int32_t lead = 0;      // steps before the first scored one
+    int32_t finished = 0;  // in finished_
+    int32_t ended = 0;     // all that ever were finished
+    int32_t kept = 0;      // in kept_
+    bool topped = false;   // an ended one has held the best place
   };
 
   struct Rows {
@@ -81,11 +94,14 @@ class Search {
   void write(SearchResults& results) const;
 
   void advance(const SearchOptions& options, int32_t first, int32_t last, int32_t max_length);
-  void choose(int32_t first, int32_t last);
+  void choose(const SearchOptions& options, int32_t first, int32_t last, int32_t length,
+              bool must_end);
   void live_on(const Choice& choice);
-  void finish(const Choice& choice, FinishReason reason);
+  void finish(const SearchRules& rules, const Choice& choice, FinishReason reason);
   void insert(int32_t sentence, const Finished& finished) noexcept;
-  bool decided(int32_t sentence, const Live& best, int32_t length) const noexcept;
+  void cut(const SearchOptions& options, int32_t sentence, int32_t living);
+  bool decided(const SearchRules& rules, int32_t sentence, const Live& best, int32_t length,
+               int32_t max_length) const noexcept;
 
   int32_t beam_ = 1;
   int32_t width_ = 1;  // continuations of a sentence that a step looks at
@@ -94,10 +110,10 @@ class Search {
   StepScores scores_;
   History history_;
   std::vector<Choice> choices_;     // of one sentence
-  std::vector<int32_t> wanted_;     // [rows], the tokens that score() asks for
+  std::vector<int32_t> wanted_;     // [rows], tokens whose log-probabilities are asked for
   std::vector<Finished> finished_;  // [sentences, hypotheses_], best first
-  std::vector<int32_t> finished_counts_;
-  std::vector<int32_t> lead_;  // [sentences], steps before the first scored one
+  std::vector<double> kept_;        // [sentences, beam_] where ended ones stay: log-probabilities
+  std::vector<Progress> progress_;  // [sentences]
 };
 
 }  // namespace s2s

@@ -24,8 +24,8 @@ States: TypeAlias = tuple[Value, ...]  # (h) of a GRU, (h, c) of an LSTM
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 LAYER_NORM_EPS, NEMATUS_EPS = 1e-9, 1e-5
 _ALIASES = (
-    (r"encoder(_r)?_(Ux?|b|bx)_drt_(\d+)(_.*)?", r"encoder_bi\1_cell\3+1_\2\4"),
-    (r"decoder_(Ux?|b|bx)_nl_drt_(\d+)(_.*)?", r"decoder_cell\2+2_\1\3"),
+    (r"encoder(_r)?_(Ux?|b|bx)_drt_(\d{1,3})(_.*)?", r"encoder_bi\1_cell\3+1_\2\4"),
+    (r"decoder_(Ux?|b|bx)_nl_drt_(\d{1,3})(_.*)?", r"decoder_cell\2+2_\1\3"),
     (r"encoder_r_((?:U|W|b)x?)(_.*|)", r"encoder_bi_r_\1\2"),
     (r"encoder_((?:U|W|b)x?)(_lns|_lnb|)", r"encoder_bi_\1\2"),
     (r"encoder(_r)?_(gamma[12])", r"encoder_bi\1_\2"),
@@ -34,9 +34,10 @@ _ALIASES = (
     (r"decoder_((?:U|W|b)x?)(_lns|_lnb|)", r"decoder_cell1_\1\2"),
     (r"decoder_(cell[12]_gamma[12])", r"decoder_\1"),
     (r"ff_state_(.*)", r"decoder_ff_state_\1"),
-    (r"ff_logit_prev_(\w+?)(_.*|)", r"decoder_ff_logit_l1_\g<1>0\2"),
-    (r"ff_logit_lstm_(\w+?)(_.*|)", r"decoder_ff_logit_l1_\g<1>1\2"),
-    (r"ff_logit_ctx_(\w+?)(_.*|)", r"decoder_ff_logit_l1_\g<1>2\2"),
+    (r"ff_logit_prev_(W|b|ln_s|ln_b)", r"decoder_ff_logit_l1_\g<1>0"),
+    (r"ff_logit_lstm_(W|b|ln_s|ln_b)", r"decoder_ff_logit_l1_\g<1>1"),
+    (r"ff_logit_ctx_(W|b|ln_s|ln_b)", r"decoder_ff_logit_l1_\g<1>2"),
+    (r"ff_logit_l1_(gamma[012])", r"decoder_ff_logit_l1_\1"),
     (r"ff_logit_(W|b)", r"decoder_ff_logit_l2_\1"),
     (r"Wemb", "encoder_Wemb"),
     (r"Wemb_dec", "decoder_Wemb"),

@@ -248,9 +248,14 @@ def _opennmt_attention(m: ModelBuilder, memory: Value, h: Value, w: Weights) -> 
 
 
 def joeynmt(
-    w: Weights, *, hidden: str = "bridge", scale: bool = False, rules: Rules | None = None
+    w: Weights,
+    *,
+    hidden: str = "bridge",
+    scale: bool | tuple[bool, bool] = False,
+    rules: Rules | None = None,
 ) -> Model:
-    """Joey NMT's recurrent models. hidden: "bridge", "last" or "zero"; scale: embeddings times √E.
+    """Joey NMT's recurrent models. hidden: "bridge", "last" or "zero"; scale: embeddings times √E
+    (of the source and of the target).
 
     {src,trg}_embed.lut.weight (V, E); encoder.rnn.*, decoder.rnn.* (as torch.nn);
     decoder.bridge_layer.*; decoder.attention.{key_layer, query_layer, energy_layer} (bahdanau) or
@@ -258,18 +263,23 @@ def joeynmt(
     decoder.output_layer.weight (V, H). Input feeding shows in the width of decoder.rnn.
     """
     source, target = w["src_embed.lut.weight"], w["trg_embed.lut.weight"]
-    factors = [float(size(table, 1)) ** 0.5 if scale else 1.0 for table in (source, target)]
+    scaled = (scale, scale) if isinstance(scale, bool) else scale
+    factors = [
+        float(size(table, 1)) ** 0.5 if yes else 1.0
+        for table, yes in zip((source, target), scaled, strict=True)
+    ]
     m = ModelBuilder(source=size(source), target=size(target))
     e, d = m.encoder, m.decoder
     memory, states = stack(e, e.embedding(e.tokens, source, scale=factors[0]), w, "encoder.rnn")
     e.output(memory=memory, keys=linear(e, memory, w, "decoder.attention.key_layer"))
     decoder = cells(w, "decoder.rnn")
     if hidden != "zero":
-        final = by_layer(e, states)[-1][0]
+        final = [of_direction[0] for of_direction in states[-1]]
         if hidden == "bridge":
             start = linear(e, final, w, "decoder.bridge_layer", activation="tanh")
         else:
-            start = final if final.type.size == width(decoder[0]) else states[-1][0][0]
+            whole = sum(x.type.size for x in final) == width(decoder[0])
+            start = joined(e, final) if whole else final[0]
         # One vector for all layers, and for both h and c.
         hand_over(e, [(start,) * len(roles(one)) for one in decoder])
     x = [d.embedding(d.token, target, scale=factors[1])]

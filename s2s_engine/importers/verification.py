@@ -17,6 +17,7 @@ from ..verify import as_call, random_sources, random_target
 from .importer import Peer, Trace
 
 TOLERANCE = 1e-5
+TOKENS, ENGINE_TOKENS = "decoder.token_log_probs", "engine.token_log_probs"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ def verify(
                 target = random_target(model, seed + number) if "decoder" in model.graphs else []
             theirs = peer.trace(source, target)
             ours = _trace(reference, engine, source, target)
+            if TOKENS in theirs:
+                ids = [*target, model.end[0]]
+                ours[TOKENS] = _token_log_probs(ours["decoder.logits"], ids)
+                ours[ENGINE_TOKENS] = _token_log_probs(ours["engine.logits"], ids)
             for name, want in _in_order(model, theirs):
                 values += 1
                 at, difference = _difference(ours[name], want)
@@ -114,6 +119,13 @@ def _trace(
     return found
 
 
+def _token_log_probs(logits: NDArray[Any], ids: Sequence[int]) -> NDArray[Any]:
+    """log softmax at one id of each row."""
+    shifted = np.asarray(logits, np.float64) - logits.max(-1, keepdims=True)
+    found: NDArray[Any] = shifted[np.arange(len(ids)), ids] - np.log(np.exp(shifted).sum(-1))
+    return found
+
+
 def _in_order(model: Model, theirs: Trace) -> Iterator[tuple[str, NDArray[Any]]]:
     """The peer's values as the graphs compute them; the engine's logits are held against the
     peer's at the end."""
@@ -127,14 +139,18 @@ def _in_order(model: Model, theirs: Trace) -> Iterator[tuple[str, NDArray[Any]]]
         for name, node in named.items():
             key = f"{role}.{name}"
             places[key] = order.get(node.split(".")[0], -1) + (0 if role == "encoder" else 1 << 20)
+    places[TOKENS] = 1 << 21  # behind the logits
     unknown = sorted(theirs.keys() - places.keys())
     assert not unknown, f"a peer names values that the model has not: {unknown}"
     logits = [
         n for n in ("decoder.logits", "decoder.log_probabilities", "encoder.logits") if n in theirs
     ]
-    assert logits, "a peer must give the logits"
+    assert logits or TOKENS in theirs, "a peer must give the logits"
     yield from sorted(theirs.items(), key=lambda item: places[item[0]])
-    yield "engine.logits", theirs[logits[0]]
+    if logits:
+        yield "engine.logits", theirs[logits[0]]
+    else:
+        yield ENGINE_TOKENS, theirs[TOKENS]
 
 
 def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[str, float]:

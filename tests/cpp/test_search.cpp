@@ -300,6 +300,23 @@ std::vector<std::vector<int32_t>> end_sets(int32_t vocabulary) {
   return {{}, {vocabulary - 1}, {0, vocabulary - 1}};
 }
 
+// Every rule, with a penalty and a minimum that change with it.
+std::vector<SearchRules> every_rule() {
+  using Kind = LengthPenalty::Kind;
+  std::vector<SearchRules> rules;
+  for (const Ended ended :
+       {Ended::leave, Ended::leading, Ended::place, Ended::shrink, Ended::stay}) {
+    for (const Stop stop : {Stop::best, Stop::count, Stop::top, Stop::empty}) {
+      for (const Limit limit : {Limit::compete, Limit::fill, Limit::end}) {
+        const int32_t n = static_cast<int32_t>(rules.size());
+        const Kind kind = n % 3 == 0 ? Kind::none : n % 3 == 1 ? Kind::power : Kind::gnmt;
+        rules.push_back({ended, stop, limit, 5 + n % 2, n % 5, {kind, n % 4 < 2 ? 0.7 : -0.4}});
+      }
+    }
+  }
+  return rules;
+}
+
 // ---- tests
 
 void test_beam_equals_enumeration_where_it_is_exhaustive() {
@@ -437,11 +454,70 @@ void test_result_does_not_depend_on_batch() {
   }
 }
 
+void test_result_does_not_depend_on_batch_or_the_search_before_under_any_rule() {
+  Search search;
+  SearchResults together;
+  for (const SearchRules& rules : every_rule()) {
+    for (const int32_t beam : {1, 2, 5}) {
+      const Table table = {7, 11, beam == 2 ? 3 : 0};
+      SearchOptions options = {1, {0, 3}, beam, beam, true};
+      options.rules = rules;
+      const std::vector<int32_t> names = {0, 5, 2, 3, 9, 4};
+      const std::vector<int32_t> lengths = {1, 8, 13, 2, 6, 8};
+      FakeModel model(table, names);
+      search.run(model, options, lengths, together);
+      for (int32_t s = 0; s < 6; ++s) {
+        const SearchResults alone = searched(table, options, {names[s]}, {lengths[s]});
+        CHECK(!alone.sentence(0).empty());
+        CHECK(same_bits(together.sentence(s), alone.sentence(0)));
+      }
+    }
+  }
+}
+
+void test_second_run_does_not_allocate_under_any_rule() {
+  for (const SearchRules& rules : every_rule()) {
+    const Table table = {5, 40};
+    SearchOptions options = {1, {3}, 5, 5, true};
+    options.rules = rules;
+    FakeModel model(table, {0, 1, 2});
+    const std::vector<int32_t> lengths = {9, 30, 17};
+    Search search;
+    SearchResults results;
+    search.run(model, options, lengths, results);
+    const long before = allocations;
+    search.run(model, options, lengths, results);
+    CHECK(allocations == before);
+  }
+}
+
+// Every length from `shortest` to `longest` at most, for log-probabilities that fall further.
+void test_no_score_is_above_the_reachable_one() {
+  using Kind = LengthPenalty::Kind;
+  for (const Kind kind : {Kind::none, Kind::power, Kind::gnmt}) {
+    for (const double alpha : {-2.0, -0.3, 0.0, 0.3, 1.0, 2.0}) {
+      const LengthPenalty penalty = {kind, alpha};
+      for (int32_t shortest = 1; shortest < 20; ++shortest) {
+        for (int32_t longest = shortest; longest < 30; ++longest) {
+          const double most = penalty.reachable(-3.7, shortest, longest);
+          double best = -static_cast<double>(kInfinity);
+          for (int32_t n = shortest; n <= longest; ++n) {
+            best = std::max(best, penalty.score(-3.7, n));
+            CHECK(penalty.score(-3.8, n) < most);
+          }
+          CHECK(best == most);
+        }
+      }
+    }
+  }
+}
+
 void test_score_equals_run_for_the_same_ids() {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     const bool has_end = seed % 4 != 0;
     const Table table = {seed, 9};
     SearchOptions options = {1, {}, 3, 2, seed % 2 == 0};
+    options.rules.penalty.alpha = 0.25 * static_cast<double>(seed % 5);
     if (has_end) options.end = {2};
     const std::vector<int32_t> names = {4, 1, 8, 3};
     const std::vector<int32_t> lengths = {20, 3, 30, 7};
@@ -579,6 +655,9 @@ int main() {
   test_impossible_tokens_are_left_out_unless_nothing_else_exists();
   test_n_best_returns_n_where_n_exist();
   test_result_does_not_depend_on_batch();
+  test_result_does_not_depend_on_batch_or_the_search_before_under_any_rule();
+  test_second_run_does_not_allocate_under_any_rule();
+  test_no_score_is_above_the_reachable_one();
   test_score_equals_run_for_the_same_ids();
   test_score_of_empty_targets();
   test_finished_sentences_leave_the_step();

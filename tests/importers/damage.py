@@ -93,7 +93,9 @@ def _concatenations(model: Model) -> Iterator[tuple[str, Model]]:
             if node.name not in used:
                 continue
             for where, references in node.inputs.items():
-                if isinstance(references, str) or len(set(references)) < 2 or node.op == "add":
+                if isinstance(references, str) or len(set(references)) < 2:
+                    continue
+                if node.op in ("add", "multiply"):  # the same either way
                     continue
                 turned = replace(node, inputs={**node.inputs, where: references[::-1]})
                 nodes = [*graph.nodes[:number], turned, *graph.nodes[number + 1 :]]

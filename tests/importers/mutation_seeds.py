@@ -18,10 +18,11 @@ import safetensors.numpy
 
 from s2s_engine.importers.readers import arrays
 from s2s_engine.importers.readers.hdf5_files import read_keras
-from s2s_engine.importers.readers.marian_files import read_marian, read_yaml
+from s2s_engine.importers.readers.marian_files import read_marian
 from s2s_engine.importers.readers.onnx_files import read_onnx, read_onnx_tensor
 from s2s_engine.importers.readers.tensorflow_files import read_tensorflow
 from s2s_engine.importers.readers.torch_files import read_torch, tensors_of, vocabularies_of
+from s2s_engine.importers.readers.yaml import read_yaml
 
 DATA = Path(__file__).parent / "data"
 Seed = tuple[bytes, Callable[[bytes], bytes]]
@@ -194,5 +195,5 @@ READERS = {
     "onnx": Reader(read_onnx, onnx_seeds),
     "onnx-tensor": Reader(read_onnx_tensor, onnx_tensor_seeds),
     "marian": Reader(read_marian, marian_seeds),
-    "marian-yaml": Reader(lambda data: read_yaml(data.decode("latin-1")), yaml_seeds),
+    "yaml": Reader(lambda data: read_yaml(data.decode("latin-1")), yaml_seeds),
 }

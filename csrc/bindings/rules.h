@@ -1,0 +1,58 @@
+// The rules of a search by the names that Python gives them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/errors.h"
+#include "engine/session.h"
+
+namespace s2s {
+
+[[noreturn]] inline void refuse(const std::string& what) { throw Error(ErrorKind::input, what); }
+
+template <typename Word>
+struct Named {
+  const char* name;
+  Word value;
+};
+
+template <typename Word, std::size_t N>
+Word word_of(const char* what, const std::string& given, const Named<Word> (&words)[N]) {
+  std::string known;
+  for (const Named<Word>& word : words) {
+    if (given == word.name) return word.value;
+    known += (known.empty() ? "" : ", ") + std::string(word.name);
+  }
+  refuse(std::string(what) + " is '" + given + "', must be one of " + known);
+}
+
+inline SearchRules make_rules(const std::string& ended, const std::string& stop,
+                              const std::string& limit, int32_t finished_limit, int32_t min_length,
+                              double length_penalty, const std::string& length_penalty_kind) {
+  using Kind = LengthPenalty::Kind;
+  SearchRules rules;
+  rules.ended = word_of<Ended>("ended", ended,
+                               {{"leave", Ended::leave},
+                                {"leading", Ended::leading},
+                                {"place", Ended::place},
+                                {"shrink", Ended::shrink},
+                                {"stay", Ended::stay}});
+  rules.stop = word_of<Stop>(
+      "stop", stop,
+      {{"best", Stop::best}, {"count", Stop::count}, {"top", Stop::top}, {"empty", Stop::empty}});
+  rules.limit = word_of<Limit>(
+      "limit", limit, {{"compete", Limit::compete}, {"fill", Limit::fill}, {"end", Limit::end}});
+  rules.penalty.kind =
+      word_of<Kind>("length_penalty_kind", length_penalty_kind,
+                    {{"none", Kind::none}, {"power", Kind::power}, {"gnmt", Kind::gnmt}});
+  if (!(length_penalty >= -10.0 && length_penalty <= 10.0))
+    refuse("length_penalty is " + std::to_string(length_penalty) + ", must be -10 to 10");
+  rules.penalty.alpha = length_penalty;
+  rules.finished_limit = finished_limit;
+  rules.min_length = min_length;
+  return rules;
+}
+
+}  // namespace s2s

@@ -1,0 +1,44 @@
+// The rules of a search: where ended hypotheses go, when a sentence stops, what its limit does, how
+// lengths count. docs/search.md describes them, and which programs follow which.
+#pragma once
+
+#include <cstdint>
+
+#include "search/penalty.h"
+
+namespace s2s {
+
+// What becomes of a hypothesis that ends; K is the beam size. All of them are kept as results.
+enum class Ended : int32_t {
+  leave,    // it frees its place at once: a step looks at enough candidates for K live ones
+  leading,  // so too among the K best candidates of its step; behind them it is dropped
+  place,    // it takes one of its step's K places, which is free again in the next
+  shrink,   // it takes its place with it: the beam is smaller from then on
+  stay,     // it keeps its place while it is among the K best, with its log-probability
+};
+
+// When a sentence stops, besides at its limit and without live hypotheses.
+enum class Stop : int32_t {
+  best,   // no live hypothesis can enter the best ended ones any more
+  count,  // `finished_limit` hypotheses have ended; later ones of that step are not taken
+  top,    // the best place of a step has held an ended one, and as many have ended as are wanted
+  empty,  // at nothing else
+};
+
+// What becomes of live hypotheses at a sentence's maximum.
+enum class Limit : int32_t {
+  compete,  // they are results like the ended ones
+  fill,     // they are results only where fewer have ended than are wanted
+  end,      // the last id can only be the (first) end token; without one they compete
+};
+
+struct SearchRules {
+  Ended ended = Ended::leave;
+  Stop stop = Stop::best;
+  Limit limit = Limit::compete;
+  int32_t finished_limit = 1;  // for Stop::count; at least num_hypotheses
+  int32_t min_length = 0;      // no end token before this many ids, itself included
+  LengthPenalty penalty;
+};
+
+}  // namespace s2s

@@ -1,0 +1,348 @@
+"""Joey NMT's recurrent checkpoints. Knows their keys, config.yaml, vocabulary files and search
+settings; never equations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...architectures import toolkits
+from ...model import Model
+from ..checkpoint import Checkpoint, read
+from ..importer import Importer, Option, Options, Peer, read_vocabulary
+from ..readers.torch_files import tensors_of
+from ..readers.yaml import read_yaml
+from ..weights import check, layers, recurrent
+
+CONFIG = "config.yaml"
+TABLES = ("src_embed.lut.weight", "trg_embed.lut.weight")
+# Joey NMT puts them first in every vocabulary, in this order.
+SPECIALS = {"unk": "<unk>", "pad": "<pad>", "bos": "<s>", "eos": "</s>"}
+UNKNOWN, BOS, EOS = 0, 2, 3
+INITIAL = {"bridge": "bridge", "last": "last", "zero": "zero", "zeros": "zero"}
+GATES = {3: "gru", 4: "lstm"}
+ACTIVATION_SINCE = (2, 3)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """hidden, scale: for the wiring. config: config.yaml, empty where it is not there."""
+
+    w: dict[str, Any]
+    hidden: str
+    scale: tuple[bool, bool]
+    config: dict[str, Any]
+
+
+def _recognises(checkpoint: Checkpoint) -> bool:
+    content = checkpoint.content
+    if checkpoint.format == "folder":
+        wanted = {CONFIG, "src_vocab.txt", "trg_vocab.txt"}
+        return wanted <= content.keys() and any(name.endswith(".ckpt") for name in content)
+    weights = content.get("model_state") if isinstance(content, dict) else None
+    return checkpoint.format == "torch" and type(weights) is dict and set(TABLES) <= weights.keys()
+
+
+def _opened(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint; of a folder the best, else the last, else the only one."""
+    if checkpoint.format != "folder":
+        return checkpoint
+    names = sorted(name for name in checkpoint.content if name.endswith(".ckpt"))
+    for name in ("best.ckpt", "latest.ckpt", *(names if len(names) == 1 else ())):
+        if name in checkpoint.content:
+            return read(checkpoint.content[name])
+    raise checkpoint.refuse(
+        f"has no best.ckpt and no latest.ckpt, but {len(names)} other checkpoints "
+        f"({', '.join(names[:6]) or 'none'}): give the path of one of them"
+    )
+
+
+def _build(checkpoint: Checkpoint, options: Options) -> Model:
+    opened = _opened(checkpoint)
+    facts = _facts(opened, options)
+    sizes = {side: len(facts.w[name]) for side, name in zip(("src", "trg"), TABLES, strict=True)}
+    words = {}
+    for name, side, stored in (("tokens", "source", "src"), ("target", "target", "trg")):
+        path = opened.beside(f"{stored}_vocab.txt")
+        listed = None if path is None else _words(path, facts.config)
+        found = options.vocabulary(side, sizes[stored], listed)
+        if found is not None:
+            words[name] = found
+    rules = {
+        "source": {"append": [EOS], "unknown": UNKNOWN},
+        "start": BOS,
+        "end": [EOS],
+        "vocabularies": words,
+        "characters": bool(words) and _levels(facts.config) == {"char"},
+        "generation": _generation(opened, facts.config),
+        "provenance": {} if opened is checkpoint else {"checkpoint": Path(opened.where).name},
+    }
+    return toolkits.joeynmt(facts.w, hidden=facts.hidden, scale=facts.scale, rules=rules)
+
+
+# --- what the files say ---
+
+
+def _facts(checkpoint: Checkpoint, options: Options) -> _Facts:
+    content = checkpoint.content
+    if checkpoint.format != "torch" or type(content) is not dict or "model_state" not in content:
+        raise checkpoint.refuse("is no file of Joey NMT: a dictionary with the key 'model_state'")
+    w = tensors_of(content["model_state"])
+    path = checkpoint.beside(CONFIG)
+    config = {} if path is None else read_yaml(path)
+    model = _section(config, "model")
+    encoder, decoder = _section(model, "encoder"), _section(model, "decoder")
+    _recurrent(checkpoint, w)
+    hidden = _hidden(checkpoint, w, model, decoder, options)
+    check(checkpoint, w, _names(w, hidden), tuple(GATES))
+    if model:
+        _agree(checkpoint, w, encoder, decoder)
+        _activation(checkpoint, config, decoder)
+    return _Facts(w, hidden, _scale(checkpoint, model, options), config)
+
+
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _recurrent(checkpoint: Checkpoint, w: Mapping[str, Any]) -> None:
+    for side in ("encoder", "decoder"):
+        if not layers(w, f"{side}.rnn"):
+            kind = "Transformer" if f"{side}.layer_norm.weight" in w else "of another kind"
+            raise checkpoint.refuse(
+                f"the {side} is {kind}: it has no {side}.rnn.weight_ih_l0; only recurrent models "
+                "of Joey NMT can be imported"
+            )
+    if "encoder.rnn.weight_ih_l0_reverse" not in w:
+        raise checkpoint.refuse(
+            "the encoder reads in one direction only (bidirectional: False), which no version of "
+            "Joey NMT can run itself: it takes the final state of the backward one"
+        )
+
+
+def _agree(
+    checkpoint: Checkpoint,
+    w: Mapping[str, Any],
+    encoder: Mapping[str, Any],
+    decoder: Mapping[str, Any],
+) -> None:
+    """The configuration must describe the weights that are there."""
+    target, state = w[TABLES[1]], w["decoder.rnn.weight_hh_l0"]
+    told = {
+        "input_feeding": (True, w["decoder.rnn.weight_ih_l0"].shape[1] > target.shape[1]),
+        "attention": (
+            "bahdanau",
+            "bahdanau" if "decoder.attention.energy_layer.weight" in w else "luong",
+        ),
+        "hidden_size": (state.shape[1], state.shape[1]),
+    }
+    for side, section, held in (("encoder", encoder, {}), ("decoder", decoder, told)):
+        cell = w[f"{side}.rnn.weight_hh_l0"]
+        facts = {
+            "rnn_type": ("gru", GATES.get(cell.shape[0] // max(cell.shape[1], 1), "neither")),
+            "num_layers": (1, layers(w, f"{side}.rnn")),
+            **held,
+        }
+        for name, (default, found) in facts.items():
+            said = section.get(name, default)
+            if said != found:
+                raise checkpoint.refuse(
+                    f"{CONFIG}: model.{side}.{name} is {str(said)[:40]!r}, but the weights say "
+                    f"{found!r}: it is the configuration of another model"
+                )
+
+
+def _activation(
+    checkpoint: Checkpoint, config: Mapping[str, Any], decoder: Mapping[str, Any]
+) -> None:
+    told = decoder.get("activation", "tanh")
+    if told != "tanh" and not (0,) < _version(config) < ACTIVATION_SINCE:
+        raise checkpoint.refuse(
+            f"{CONFIG}: model.decoder.activation is {str(told)[:40]!r}: a recurrent decoder has "
+            "tanh, Joey NMT 2.3 fails on all others and older versions do not read this line; "
+            "write tanh, or the version that trained the model (joeynmt_version: 2.2.0)"
+        )
+
+
+def _version(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Of config.yaml; (0,) where it does not say."""
+    parts = str(config.get("joeynmt_version", "")).split(".")[:2]
+    return (
+        tuple(int(part) for part in parts)
+        if all(p.isdecimal() and len(p) < 9 for p in parts)
+        else (0,)
+    )
+
+
+def _hidden(
+    checkpoint: Checkpoint,
+    w: Mapping[str, Any],
+    model: Mapping[str, Any],
+    decoder: Mapping[str, Any],
+    options: Options,
+) -> str:
+    bridge = "decoder.bridge_layer.weight" in w
+    told = str(decoder.get("init_hidden", "bridge"))[:40] if model else None
+    if told is not None and told not in INITIAL:
+        raise checkpoint.refuse(
+            f"{CONFIG}: model.decoder.init_hidden is {told!r}, must be one of "
+            f"{', '.join(map(repr, INITIAL))}"
+        )
+    if told is None and bridge:
+        told = "bridge"
+    found = options.get("init_hidden", None if told is None else INITIAL[told])
+    found = options.require("init_hidden") if found is None else found
+    if (found == "bridge") is not bridge:
+        raise checkpoint.refuse(
+            f"init_hidden is {found!r}, but decoder.bridge_layer.weight is "
+            f"{'there' if bridge else 'missing'}"
+        )
+    return str(found)
+
+
+def _scale(checkpoint: Checkpoint, model: Mapping[str, Any], options: Options) -> tuple[bool, bool]:
+    found = []
+    for option, side in (("source_scale", "encoder"), ("target_scale", "decoder")):
+        if model.get("tied_embeddings") is True:
+            side = "encoder"  # Joey NMT then has one module for both
+        embeddings = _section(_section(model, side), "embeddings")
+        told = options.get(option, embeddings.get("scale", False) if model else None)
+        if told is None:
+            told = options.require(option)
+        if not isinstance(told, bool):
+            raise checkpoint.refuse(
+                f"{CONFIG}: model.{side}.embeddings.scale is {str(told)[:40]!r}, must be a boolean"
+            )
+        found.append(told)
+    return found[0], found[1]
+
+
+def _names(w: Mapping[str, Any], hidden: str) -> set[str]:
+    """The names of the weights that the model reads."""
+    names = {*TABLES, "decoder.attention.key_layer.weight", "decoder.output_layer.weight"}
+    names |= recurrent(w, "encoder.rnn")
+    names |= {name for name in recurrent(w, "decoder.rnn") if not name.endswith("_reverse")}
+    for name in ("att_vector_layer", *(["bridge_layer"] if hidden == "bridge" else [])):
+        names |= {f"decoder.{name}.weight", f"decoder.{name}.bias"}
+    if "decoder.attention.energy_layer.weight" in w:
+        names |= {f"decoder.attention.{one}_layer.weight" for one in ("query", "energy")}
+    return names
+
+
+# --- vocabularies and search ---
+
+
+def _words(path: Path, config: Mapping[str, Any]) -> list[str]:
+    """The specials, then what a file lists, each once: as Joey NMT reads it again."""
+    symbols = _section(_section(config, "data"), "special_symbols")
+    specials = [str(symbols.get(f"{name}_token", token)) for name, token in SPECIALS.items()]
+    separator, tags = symbols.get("sep_token"), symbols.get("lang_tags")
+    more = [separator] if isinstance(separator, str) else []
+    more += [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    return list(dict.fromkeys([*specials, *more, *read_vocabulary(path)]))
+
+
+def _levels(config: Mapping[str, Any]) -> set[Any]:
+    """What tokens are, of both sides (of version 1 as one)."""
+    data = _section(config, "data")
+    if isinstance(data.get("src"), dict):
+        return {str(_section(data, side).get("level")) for side in ("src", "trg")}
+    return {str(data.get("level"))}
+
+
+def _number(checkpoint: Checkpoint, where: str, value: Any, low: float) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= 1e6:
+        raise checkpoint.refuse(
+            f"{CONFIG}: {where} is {str(value)[:40]!r}, must be a number of at least {low:g}"
+        )
+    return value
+
+
+def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `testing`; of version 1 the longest output stands in `training`."""
+    testing, training = _section(config, "testing"), _section(config, "training")
+    second = isinstance(_section(config, "data").get("src"), dict)  # versions 2
+
+    def told(name: str, default: Any, low: float) -> Any:
+        value = testing.get(name)
+        value = default if value is None else value
+        return _number(checkpoint, f"testing.{name}", value, low)
+
+    beam = max(1, int(told("beam_size", 1, 0)))
+    alpha = float(told("beam_alpha", told("alpha", -1, -1), -1))
+    longest = int(told("max_output_length", training.get("max_output_length") or -1, -1))
+    found: dict[str, Any] = {"beam_size": beam, "max_length": longest if longest > 0 else (2, 0)}
+    # Its beams continue ended hypotheses too, which no rule here does; these differ the least.
+    if second or not config:
+        found["early_stop"] = "marian"
+        found["min_length"] = int(told("min_output_length", 1, 0)) + 1
+        if longest > 0:
+            found["min_length"] = min(found["min_length"], longest)
+    else:  # until 1.4
+        found["search"] = {"ended": "place", "stop": "top", "limit": "compete"}
+    if beam > 1:
+        _refuse_search(checkpoint, testing)
+    if alpha > 0:
+        found |= {"length_penalty": alpha, "length_penalty_kind": "gnmt"}
+    return found
+
+
+def _refuse_search(checkpoint: Checkpoint, testing: Mapping[str, Any]) -> None:
+    """Settings that change what a beam finds and that the search here has not."""
+    for name, harmless in (
+        ("repetition_penalty", lambda value: value <= 1),
+        ("no_repeat_ngram_size", lambda value: value <= 0),
+        ("generate_unk", lambda value: value is True),
+    ):
+        value = testing.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, (bool, int, float)) or not harmless(value):
+            raise checkpoint.refuse(
+                f"{CONFIG}: testing.{name} is {str(value)[:40]!r}, which the search here does not "
+                "have; take the line out to decode without it"
+            )
+
+
+def _peer(checkpoint: Checkpoint, options: Options) -> Peer:
+    from ..peers.joeynmt import JoeyNmt
+
+    facts = _facts(_opened(checkpoint), options)
+    return JoeyNmt(facts.w, facts.hidden, facts.scale)
+
+
+IMPORTER = Importer(
+    name="joeynmt",
+    title="Joey NMT",
+    reads="Checkpoints (.ckpt) of recurrent models of versions 0.9 to 2.3, or the model's folder: "
+    "GRU and LSTM, any layers, both attentions, every init_hidden, input feeding, scaled and tied "
+    "embeddings. config.yaml and src_vocab.txt, trg_vocab.txt are read beside the checkpoint; "
+    "without config.yaml the options say what it says.",
+    refuses="Transformers; encoders of one direction and activations other than tanh, which Joey "
+    "NMT itself cannot run; blocked repetitions and unknown words in a beam.",
+    recognises=_recognises,
+    build=_build,
+    options=(
+        Option(
+            "init_hidden",
+            ("bridge", "last", "zero"),
+            "the state in which the decoder begins (config.yaml: model.decoder.init_hidden)",
+        ),
+        Option(
+            "source_scale",
+            bool,
+            "whether source embeddings are multiplied by the root of their size (config.yaml: "
+            "model.encoder.embeddings.scale)",
+        ),
+        Option(
+            "target_scale",
+            bool,
+            "whether target embeddings are multiplied by the root of their size (config.yaml: "
+            "model.decoder.embeddings.scale; with tied_embeddings that of the encoder)",
+        ),
+    ),
+    peer=_peer,
+)

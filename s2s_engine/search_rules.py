@@ -1,0 +1,71 @@
+"""The rules of a search by name, and the sets of them that programs follow (docs/search.md). Knows
+words and how lengths are scored; never tokens, beams or the other options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import InputError
+
+ENDED = ("leave", "leading", "place", "shrink", "stay")
+STOP = ("best", "count", "top", "empty")
+LIMIT = ("compete", "fill", "end")
+CHOICES = {"ended": ENDED, "stop": STOP, "limit": LIMIT}
+PENALTIES = ("power", "gnmt", "none")
+
+
+@dataclass(frozen=True)
+class SearchRule:
+    """ended: what becomes of a hypothesis that ends. stop: when a sentence is done. limit: what
+    becomes of live hypotheses at max_length."""
+
+    ended: str = "leave"
+    stop: str = "best"
+    limit: str = "compete"
+
+    def __post_init__(self) -> None:
+        for name, words in CHOICES.items():
+            if getattr(self, name) not in words:
+                raise InputError(
+                    f"search: {name} is {getattr(self, name)!r}, must be one of {', '.join(words)}"
+                )
+
+    @staticmethod
+    def of(value: object) -> SearchRule:
+        """A rule from itself or a mapping; `limit` may be left out."""
+        if isinstance(value, SearchRule):
+            return value
+        if not isinstance(value, Mapping):
+            raise InputError(
+                f"search is {value!r}, must be a mapping with 'ended' and 'stop', or give "
+                "early_stop a name"
+            )
+        for name in value:
+            if name not in CHOICES:
+                raise InputError(f"search has no {name!r}; it has ended, stop and limit")
+        for name in ("ended", "stop"):
+            if name not in value:
+                raise InputError(f"search is without {name!r}, must have ended and stop")
+        return SearchRule(**value)
+
+
+# What `early_stop` may name.
+PRESETS = {
+    "exact": SearchRule("leave", "best"),
+    "patience": SearchRule("leave", "count"),
+    "opennmt": SearchRule("place", "top", "fill"),
+    "fairseq": SearchRule("leading", "count", "end"),
+    "marian": SearchRule("shrink", "empty"),
+}
+
+
+def score_of(log_prob: float, length: int, kind: str, alpha: float) -> float:
+    """A log-probability over its length penalty; `length` counts ids and the end token.
+
+    power: length ** alpha. gnmt: ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14).
+    """
+    if kind == "none" or alpha == 0 or length == 0:
+        return log_prob
+    return log_prob / math.pow(length if kind == "power" else (5.0 + length) / 6.0, alpha)

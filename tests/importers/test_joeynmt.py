@@ -1,0 +1,344 @@
+"""The Joey NMT importer against its own modules and search (recorded) and torch.nn."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from packed import part, unpack
+from verified import Recorded, check
+
+from s2s_engine import Engine, InputError, ModelFormatError
+from s2s_engine.importers.loading import open_foreign
+from s2s_engine.importers.verification import verify
+
+FOLDER = Path(__file__).parent / "data" / "joeynmt"
+ARRAYS, FACTS = unpack(FOLDER / "joeynmt.npz")
+FAILING = ("one direction", "relu")
+CASES = [name for name in FACTS if name not in FAILING]
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity("torch")
+Config = dict[str, Any]
+
+
+def config(name: str) -> Config:
+    data = {"src": {"lang": "de", "level": "word"}, "trg": {"lang": "en", "level": "word"}}
+    testing = {"beam_size": 4, "beam_alpha": -1, "max_output_length": 9}
+    return {"joeynmt_version": "2.3.0", "data": data, "testing": testing, **model(name)}
+
+
+def model(name: str) -> Config:
+    return {"model": json.loads(json.dumps(FACTS[name]["model"]))}
+
+
+def yaml(value: Config, indent: int = 0) -> str:
+    """The mapping in the form that read_yaml takes; null stands for None."""
+    lines = []
+    for key, held in value.items():
+        if isinstance(held, dict):
+            lines.append(f"{' ' * indent}{key}:\n{yaml(held, indent + 4)}")
+        else:
+            lines.append(f"{' ' * indent}{key}: {json.dumps(held)}\n")
+    return "".join(lines)
+
+
+def weights(name: str) -> dict[str, Any]:
+    return {n: torch.from_numpy(a.copy()) for n, a in part(ARRAYS, f"{name}/weights").items()}
+
+
+def written(
+    folder: Path,
+    name: str = "gru_bahdanau",
+    edit: Callable[[dict[str, Any], Config], None] | None = None,
+    *,
+    configured: bool = True,
+) -> Path:
+    state, settings = weights(name), config(name)
+    if edit is not None:
+        edit(state, settings)
+    path = folder / "best.ckpt"
+    torch.save({"model_state": state, "optimizer_state": {}, "stats_state": {}}, path)
+    if configured:
+        (folder / "config.yaml").write_text(yaml(settings))
+    return path
+
+
+def recorded(name: str) -> Recorded:
+    prefix = f"{name}/"
+    cases = {n.removeprefix(prefix): a for n, a in ARRAYS.items() if n.startswith(prefix)}
+    return Recorded(
+        "Joey NMT 2.3.0", {n: a for n, a in cases.items() if not n.startswith("weights/")}
+    )
+
+
+# --- the networks ---
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_are_those_of_joey_nmt(tmp_path: Path, name: str) -> None:
+    imported = open_foreign(written(tmp_path, name), None, {})
+    assert imported.importer.name == "joeynmt"
+    theirs = recorded(name)
+    found = verify(imported.model, theirs, **theirs.runs)
+    assert found.passed and found.inputs == 3, str(found)
+    made = imported.model
+    assert (made.start, made.end, made.source.append, made.source.unknown) == (2, (3,), (3,), 0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_value_is_that_of_pytorchs_modules(tmp_path: Path, name: str) -> None:
+    check(written(tmp_path, name), "joeynmt")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_and_scores_are_those_of_its_search(tmp_path: Path, name: str) -> None:
+    """Beams of its rule need not be ours in every case (it continues ended hypotheses): in these
+    they are."""
+    with Engine.load(written(tmp_path, name)) as engine:
+        for one in FACTS[name]["found"]:
+            given = engine.decode(
+                [4 + int(word[1:]) for word in one["source"]],
+                beam_size=one["beam"],
+                length_penalty=max(0.0, one["alpha"]),
+                length_penalty_kind="gnmt",
+            )
+            ended = 3 in one["ids"]
+            assert [*given.ids, *([3] if ended else [])] == one["ids"]
+            assert given.score == pytest.approx(one["score"], abs=1e-4)
+
+
+def test_what_joey_nmt_cannot_run_itself() -> None:
+    assert FACTS["one direction"].startswith("IndexError: index 1 is out of bounds")
+    assert FACTS["relu"] == "AttributeError: 'ReLU' object has no attribute 'unsqueeze'"
+
+
+# --- the folder, and what is beside the checkpoint ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FOLDER / "model", tmp_path / "model"))
+
+
+def test_its_own_folder(folder: Path) -> None:
+    imported = open_foreign(folder, None, {})
+    model = imported.model
+    assert model.provenance["checkpoint"] == "best.ckpt"
+    assert model.vocabularies["tokens"][:5] == ("<unk>", "<pad>", "<s>", "</s>", "s0")
+    assert model.generation == {
+        "beam_size": 4, "max_length": 9, "min_length": 2, "early_stop": "marian",
+        "length_penalty": 1.0, "length_penalty_kind": "gnmt",
+    }  # fmt: skip
+    assert verify(model, imported.peer()).passed
+    with Engine.load(folder / "best.ckpt") as one, Engine.load(folder) as other:
+        given = one.decode(["s1", "s2", "unheard"])
+        assert given.ids == other.decode([5, 6, 0]).ids
+        for found in FACTS["lstm_luong"]["found"]:
+            if (found["beam"], found["alpha"]) == (4, 1.0):
+                best = one.decode(found["source"])
+                assert [*best.ids, 3][: len(found["ids"])] == found["ids"]
+                assert best.score == pytest.approx(found["score"], abs=1e-4)
+
+
+def test_which_checkpoint_of_a_folder(folder: Path) -> None:
+    best = folder / "best.ckpt"
+    best.rename(folder / "10.ckpt")
+    assert open_foreign(folder, None, {}).model.provenance["checkpoint"] == "10.ckpt"
+    shutil.copy(folder / "10.ckpt", folder / "latest.ckpt")
+    assert open_foreign(folder, None, {}).model.provenance["checkpoint"] == "latest.ckpt"
+    (folder / "latest.ckpt").rename(folder / "20.ckpt")
+    with pytest.raises(ModelFormatError, match=r"no latest\.ckpt, but 2 other .*10\.ckpt, 20\.ckp"):
+        Engine.load(folder)
+    for one in ("10.ckpt", "20.ckpt"):
+        (folder / one).unlink()
+    with pytest.raises(ModelFormatError, match=r"but 0 other checkpoints \(none\)"):
+        Engine.load(folder, importer="joeynmt")
+
+
+def test_specials_stand_first_in_a_vocabulary(folder: Path) -> None:
+    words = (folder / "src_vocab.txt").read_text().split("\n")
+    (folder / "src_vocab.txt").write_text("\n".join(words[4:]))
+    with Engine.load(folder) as engine:
+        assert engine.info.vocabularies["tokens"][:4] == ("<unk>", "<pad>", "<s>", "</s>")
+    (folder / "src_vocab.txt").write_text("a\nb\n")
+    with pytest.raises(InputError, match="the source vocabulary has 6 strings, must have 12"):
+        Engine.load(folder)
+    with Engine.load(folder, source_vocabulary=[f"w{n}" for n in range(12)]) as engine:
+        assert engine.info.vocabularies["tokens"][0] == "w0"
+
+
+def test_without_a_configuration_its_facts_are_options(tmp_path: Path) -> None:
+    path = written(tmp_path, "tied_embeddings", configured=False)
+    with pytest.raises(InputError, match=r"needs the option source_scale .*multiplied by the root"):
+        Engine.load(path)
+    scales = {"source_scale": True, "target_scale": True}
+    imported = check(path, "joeynmt", scales)
+    assert imported.model.generation["max_length"] == (2, 0)
+    path = written(tmp_path, "gru_zero", configured=False)
+    with pytest.raises(
+        InputError, match=r"needs the option init_hidden .*'bridge', 'last', 'zero'"
+    ):
+        Engine.load(path, **scales)
+    with pytest.raises(
+        ModelFormatError, match=r"init_hidden is 'bridge', but .*layer.weight is mis"
+    ):
+        Engine.load(path, **scales, init_hidden="bridge")
+    off = {"source_scale": False, "target_scale": False, "init_hidden": "zero"}
+    theirs = recorded("gru_zero")
+    assert verify(open_foreign(path, None, off).model, theirs, **theirs.runs).passed
+
+
+def test_configurations_of_version_1(tmp_path: Path) -> None:
+    def edit(_: dict[str, Any], settings: Config) -> None:
+        del settings["joeynmt_version"]
+        settings["data"] = {"src": "de", "trg": "en", "level": "char"}
+        settings["testing"] = {"beam_size": 5, "alpha": 0.5}
+        settings["training"] = {"max_output_length": 30}
+
+    path = written(tmp_path, edit=edit)
+    for side, count in (("src", 12), ("trg", 14)):
+        (tmp_path / f"{side}_vocab.txt").write_text(
+            "".join(f"{chr(97 + n)}\n" for n in range(count - 4))
+        )
+    model = open_foreign(path, None, {}).model
+    assert model.characters
+    assert model.generation == {
+        "beam_size": 5, "max_length": 30, "length_penalty": 0.5, "length_penalty_kind": "gnmt",
+        "search": {"ended": "place", "stop": "top", "limit": "compete"},
+    }  # fmt: skip
+
+
+# --- what is refused ---
+
+
+def told(path: str, value: Any) -> Callable[[dict[str, Any], Config], None]:
+    def edit(_: dict[str, Any], settings: Config) -> None:
+        *above, last = path.split(".")
+        for key in above:
+            settings = settings.setdefault(key, {})
+        settings[last] = value
+
+    return edit
+
+
+def weight(name: str, shape: tuple[int, ...] | None) -> Callable[[dict[str, Any], Config], None]:
+    def edit(state: dict[str, Any], _: Config) -> None:
+        state.pop(name, None)
+        if shape is not None:
+            state[name] = torch.zeros(shape)
+
+    return edit
+
+
+def one_direction(state: dict[str, Any], _: Config) -> None:
+    for name in [name for name in state if name.endswith("_reverse")]:
+        del state[name]
+
+
+def transformer(state: dict[str, Any], _: Config) -> None:
+    for name in [name for name in state if name.startswith("encoder.rnn")]:
+        del state[name]
+    state["encoder.layer_norm.weight"] = torch.zeros(5)
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (one_direction, "one direction only .* no version of Joey NMT can run itself"),
+    (transformer, "the encoder is Transformer: it has no encoder.rnn.weight_ih_l0"),
+    (told("model.decoder.activation", "relu"), "decoder.activation is 'relu': a recurrent decoder"),
+    (told("model.encoder.rnn_type", "lstm"), "encoder.rnn_type is 'lstm', but the weights say 'gr"),
+    (told("model.decoder.num_layers", 2), "decoder.num_layers is '2', but the weights say 1"),
+    (told("model.decoder.attention", "luong"), "attention is 'luong', but the weights say 'bahd"),
+    (told("model.decoder.input_feeding", False), "input_feeding is 'False', but the weights say T"),
+    (told("model.decoder.init_hidden", "last"), "is 'last', but decoder.bridge_layer.weight is th"),
+    (told("model.decoder.init_hidden", "mean"), "init_hidden is 'mean', must be one of 'bridge'"),
+    (told("model.encoder.embeddings.scale", 2), "embeddings.scale is '2', must be a boolean"),
+    (told("testing.beam_size", "many"), "testing.beam_size is 'many', must be a number of at lea"),
+    (told("testing.no_repeat_ngram_size", 3), "no_repeat_ngram_size is '3', which the search here"),
+    (told("testing.generate_unk", False), "testing.generate_unk is 'False', which the search he"),
+    (weight("decoder.output_layer.weight", None), "has no weight decoder.output_layer.weight"),
+    (weight("encoder.rnn.bias_hh_l0_reverse", None), "has no weight encoder.rnn.bias_hh_l0_reve"),
+    (
+        weight("decoder.rnn.weight_ih_l0_reverse", (2, 2)),
+        "no place for: decoder.rnn.weight_ih_l0_r",
+    ),
+    (weight("decoder.gate.weight", (2, 2)), "such a model has no place for: decoder.gate.weight"),
+    (weight("decoder.att_vector_layer.weight", (6, 9)), "att_vector|linear"),
+]
+
+
+@pytest.mark.parametrize(("edit", "reason"), REFUSED)
+def test_refusals_name_the_file_and_the_reason(tmp_path: Path, edit: Any, reason: str) -> None:
+    path = written(tmp_path, edit=edit)
+    with pytest.raises(ModelFormatError, match=reason) as refused:
+        Engine.load(path)
+    assert str(refused.value).startswith(str(path))
+
+
+def test_older_versions_do_not_read_the_activation(tmp_path: Path) -> None:
+    def edit(_: dict[str, Any], settings: Config) -> None:
+        settings["joeynmt_version"] = "2.2.0"
+        settings["model"]["decoder"]["activation"] = "relu"
+
+    theirs = recorded("gru_bahdanau")
+    imported = open_foreign(written(tmp_path, edit=edit), None, {})
+    assert verify(imported.model, theirs, **theirs.runs).passed
+
+
+def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (tmp_path / "config.yaml").write_text("model: &one\n")
+    with pytest.raises(ModelFormatError, match=r"config\.yaml: line 1: .* an anchor: only plain"):
+        Engine.load(path)
+
+
+def test_what_is_no_checkpoint_of_joey_nmt(tmp_path: Path) -> None:
+    torch.save(weights("gru_zero"), tmp_path / "bare.ckpt")
+    with pytest.raises(ModelFormatError, match=r"bare\.ckpt: is no file of Joey NMT: a dictionary"):
+        Engine.load(tmp_path / "bare.ckpt", importer="joeynmt")
+    with pytest.raises(ModelFormatError, match="is no file of Joey NMT"):
+        Engine.load({name: np.zeros((2, 2)) for name in ("a", "b")}, importer="joeynmt")
+
+
+def test_no_shape_gets_through(tmp_path: Path) -> None:
+    for name in weights("lstm_luong"):
+        for shape in ((), (0,), (3,), (1, 1), (0, 4), (2, 3, 4)):
+            path = written(tmp_path, "lstm_luong", weight(name, shape))
+            with pytest.raises(ModelFormatError, match=r"\.(ckpt|pt): "):
+                Engine.load(path)
+
+
+# --- the fixtures ---
+
+
+def test_fixtures_are_those_that_were_made() -> None:
+    for name, digest in json.loads((FOLDER / "sha256.json").read_text()).items():
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest, name
+
+
+CLONE = os.environ.get("S2S_JOEYNMT", "")
+
+
+@pytest.mark.skipif(
+    not CLONE or importlib.util.find_spec("yaml") is None,
+    reason="S2S_JOEYNMT names no clone of Joey NMT",
+)
+def test_fixtures_can_be_made_again(tmp_path: Path) -> None:
+    (tmp_path / "data" / "joeynmt").mkdir(parents=True)
+    make = tmp_path / "data" / "joeynmt" / "make.py"
+    make.write_text((FOLDER / "make.py").read_text())
+    (tmp_path / "packed.py").write_text((FOLDER.parents[1] / "packed.py").read_text())
+    subprocess.run([sys.executable, str(make), CLONE], check=True, timeout=300)
+    arrays, facts = unpack(make.parent / "joeynmt.npz")
+    assert facts == FACTS and arrays.keys() == ARRAYS.keys()
+    for name, array in arrays.items():
+        np.testing.assert_allclose(array, ARRAYS[name], atol=1e-6, err_msg=name)
