@@ -169,14 +169,22 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
   return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
 }
 
-// Seconds of a product of one row with a weight, by compute type.
-std::map<std::string, double> measured(const Floats& weight, const std::string& isa) {
+// The ranges that Python's options keep, for callers that do not come through them.
+void check_whole(const char* name, int64_t value, int64_t high) {
+  if (value < 1 || value > high)
+    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
+           std::to_string(high));
+}
+
+// Seconds of a product of some rows with a weight, by compute type.
+std::map<std::string, double> measured(const Floats& weight, const std::string& isa, int64_t rows) {
   if (weight.ndim() != 2) refuse("a weight to measure must have two dimensions");
+  check_whole("rows", rows, 1024);
   const py::gil_scoped_release release;
   std::map<std::string, double> seconds;
   for (const ComputeType type : {ComputeType::float32, ComputeType::bfloat16, ComputeType::int8})
     seconds[word_of(type)] =
-        time_product(weight.data(), weight.shape(0), weight.shape(1), type, isa);
+        time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
   return seconds;
 }
 
@@ -269,13 +277,6 @@ py::list hypotheses_list(const Range& hypotheses, const Session& session) {
 }
 
 // --- sessions ---
-
-// The ranges that Python's options keep, for callers that do not come through them.
-void check_whole(const char* name, int64_t value, int64_t high) {
-  if (value < 1 || value > high)
-    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
-           std::to_string(high));
-}
 
 void check_request(const Plan& plan, int32_t beam_size, int32_t num_hypotheses, bool alignment,
                    std::span<const int32_t> max_lengths) {
@@ -460,7 +461,7 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception_translator(&translate);
   module.def("available_isas", &available_isas);
   module.def("default_isa", [] { return std::string(kernels_for("").isa); });
-  module.def("time_products", &measured, py::arg("weight"), py::arg("isa"));
+  module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
            py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>())

@@ -7,9 +7,9 @@
 
 namespace s2s {
 
-// Seconds of the fastest of several products of one row with a row-major weight kept in `type`.
+// Seconds of the fastest of several products of `rows` rows with a row-major weight kept in `type`.
 // `isa` as kernels_for() takes it.
 double time_product(const float* weight, int64_t outputs, int64_t depth, ComputeType type,
-                    const std::string& isa);
+                    int64_t rows, const std::string& isa);
 
 }  // namespace s2s

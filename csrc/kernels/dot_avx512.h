@@ -3,16 +3,17 @@ inline constexpr int kByteOffset = 0;  // what is added to the bytes of inputs
 
 // Four bytes of an input, repeated: their magnitudes and which are below zero.
 struct Four {
-  I magnitude;
+  __m512i magnitude;
   __mmask64 negative;
 };
 inline Four four(const uint8_t* p) noexcept {
-  const I x = repeat_four(p);
+  const auto x = __m512i(repeat_four(p));
   return {_mm512_abs_epi8(x), _mm512_movepi8_mask(x)};
 }
 // Exact: |x|, |w| <= 127, a pair's sum is at most 32258 < 2^15, so that nothing saturates.
 inline I dot(I w, Four x, I sum) noexcept {
-  const I with_sign_of_x = _mm512_mask_sub_epi8(w, x.negative, _mm512_setzero_si512(), w);
-  const I pairs = _mm512_maddubs_epi16(x.magnitude, with_sign_of_x);
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  const auto bytes = __m512i(w);
+  const __m512i signs = _mm512_mask_sub_epi8(bytes, x.negative, _mm512_setzero_si512(), bytes);
+  const __m512i pairs = _mm512_maddubs_epi16(x.magnitude, signs);
+  return sum + I(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 }

@@ -4,5 +4,7 @@ inline constexpr int kByteOffset = 128;  // what is added to the bytes of inputs
 
 using Four = I;  // four bytes of an input, repeated
 inline Four four(const uint8_t* p) noexcept { return repeat_four(p); }
-// Wraps around, never saturates: sums that begin at `offset` end exact.
-inline I dot(I w, Four x, I sum) noexcept { return _mm512_dpbusd_epi32(sum, x, w); }
+// Wraps around and never saturates: exact once `offset` is added.
+inline I dot(I w, Four x, I sum) noexcept {
+  return I(_mm512_dpbusd_epi32(__m512i(sum), __m512i(x), __m512i(w)));
+}

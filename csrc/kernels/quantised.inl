@@ -42,6 +42,11 @@ inline void quantise_rows(const Linear& a) noexcept {
   }
 }
 
+// What the offset of the inputs' bytes has added to a sum is taken off again.
+[[gnu::always_inline]] inline I without_offset(I sum, const int32_t* offset) noexcept {
+  return kByteOffset == 0 ? sum : add(sum, load(offset));
+}
+
 template <int R, int P, int U>
 [[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row, int64_t panel,
                             int64_t offset) noexcept {
@@ -58,16 +63,13 @@ template <int R, int P, int U>
   }
   I sum[R][P][U];
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
+  for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int u = 0; u < U; ++u) {
-      const int64_t at = column + p * kLanes + u * kWidth;
-      const I start = kByteOffset == 0 ? zero_ints() : load(a.bytes.offset + at);
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) sum[r][p][u] = start;
+      for (int u = 0; u < U; ++u) sum[r][p][u] = zero_ints();
     }
   }
-#pragma GCC unroll 2
   for (int64_t k = 0; k < groups; ++k) {
     if constexpr (R > 2) fetch_ahead<P>(weight, stride);
     multiply_add<R, P, U>(sum, weight, first, stride, x, k);
@@ -84,7 +86,8 @@ template <int R, int P, int U>
       for (int u = 0; u < U; ++u) {
         const int at = p * int(kLanes) + u * kWidth;
         const V scale = mul(load(a.bytes.scale + column + at), input_scale);
-        store(to + at, fma(to_floats(sum[r][p][u]), scale, load(from + at)));
+        const V total = to_floats(without_offset(sum[r][p][u], a.bytes.offset + column + at));
+        store(to + at, fma(total, scale, load(from + at)));
       }
     }
   }

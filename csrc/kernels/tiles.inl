@@ -8,11 +8,11 @@ template <>
 inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
 
 // Registers of a panel that one tile takes. A panel's line is read in halves where whole panels
-// would leave room for few rows; bytes need registers for signs, too.
+// would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
 template <class Weight, int R>
 constexpr int tile_vectors() {
   if (kWidth == 4) return 4;
-  return kRegisters == 16 && R > (sizeof(Weight) == 1 ? 2 : 3) ? kVectors / 2 : kVectors;
+  return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
 }
 // Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
 // than needed. The last tile takes up to `widest` panels, so that no lone panel is left over.

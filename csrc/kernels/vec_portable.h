@@ -114,6 +114,7 @@ inline I load_bytes(const int8_t* p) noexcept {
   return v;
 }
 inline V to_floats(I v) noexcept { return __builtin_convertvector(v, V); }
+inline I add(I a, I b) noexcept { return a + b; }
 // The bits of |v|.
 inline I magnitude(V v) noexcept { return I(abs(v)); }
 inline I max(I a, I b) noexcept { return a > b ? a : b; }
