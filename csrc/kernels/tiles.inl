@@ -27,7 +27,7 @@ template <class Weight, int R>
 constexpr int widest_panels() {
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
   if (kRegisters == 32) return R == 1 ? 7 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
-  return kWidth == 8 && R == 1 ? 3 : 1;
+  return kWidth == 8 && R == 1 ? (sizeof(Weight) == 4 ? 3 : 2) : 1;
 }
 template <class Weight>
 inline constexpr int kTileRows = kRegisters == 32 ? 8
