@@ -17,6 +17,7 @@ from typing import Annotated, Any, BinaryIO, TypeAlias, cast
 import typer
 
 from . import __version__, listing
+from .compute_types import COMPUTE_TYPES
 from .demo import demo_model
 from .engine import Engine
 from .errors import InputError, ModelFormatError, S2SError, UnsupportedIsaError
@@ -123,8 +124,11 @@ def decode(
     threads: Annotated[int, typer.Option(min=1, help="Batches decoded at once.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Lines that share a step.")] = 64,
     isa: Annotated[str | None, typer.Option(help="Instruction set; else S2S_ISA.")] = None,
+    compute_type: Annotated[str, typer.Option(help="Or bfloat16, int8, auto.")] = "float32",
 ) -> Action:
     """Lines in, lines out. Options not given are the model's, then the engine's."""
+    if compute_type not in COMPUTE_TYPES:
+        raise typer.BadParameter(f"--compute-type is {compute_type!r}, must be of {COMPUTE_TYPES}")
     if attention and not as_json:
         raise typer.BadParameter("--attention is for --json: a line has no place for weights")
     given: dict[str, Any] = {
@@ -136,8 +140,8 @@ def decode(
         "return_attention": attention or None,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    limits = {"threads": threads, "batch_size": batch_size}
-    return partial(_decode, model, file, options, as_json, isa, **limits)
+    machine = {"threads": threads, "isa": isa, "compute_type": compute_type}
+    return partial(_decode, model, file, options, as_json, batch_size, machine)
 
 
 @app.command()
@@ -224,10 +228,8 @@ def _decode(
     file: str,
     options: dict[str, Any],
     as_json: bool,
-    isa: str | None,
-    *,
-    threads: int,
     batch_size: int,
+    machine: dict[str, Any],
 ) -> int:
     model = read(path)
     try:
@@ -239,10 +241,10 @@ def _decode(
         raise InputError(f"{path}: --attention, but this model gives no alignment")
     ranked = decoder is not None and chosen.num_hypotheses > 1
     form = LineForm.of(model, ranked=ranked, as_json=as_json)
-    with Engine.load(model, threads=threads, isa=isa) as engine, _opened(file) as lines:
+    with Engine.load(model, **machine) as engine, _opened(file) as lines:
         size = None if file == "-" else os.fstat(lines.fileno()).st_size
         # Who types wants an answer to every line.
-        chunk = 1 if lines.isatty() else batch_size * threads
+        chunk = 1 if lines.isatty() else batch_size * machine["threads"]
 
         def write(text: str) -> None:
             sys.stdout.write(text)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .compute_types import resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import to_bytes
 from .graph import Graph, to_json
@@ -23,7 +24,6 @@ from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
 from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
 
-COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
 MAX_THREADS = 1024
 
 
@@ -74,7 +74,6 @@ class Engine:
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
     ) -> None:
-        _check_compute_type(compute_type)
         _check_whole("threads", threads, MAX_THREADS)
         _check_whole("max_input_length", max_input_length, 1 << 30)
         if isa is not None and not isinstance(isa, str):
@@ -88,7 +87,8 @@ class Engine:
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
-        self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end))
+        types = resolve(model, compute_type, lambda weight: _core.time_products(weight, isa or ""))
+        self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
         self._order: list[str] = self._core.inputs
         self._closed = False
         self._idle: list[_core.Session] = [self._new_session()]
@@ -107,6 +107,8 @@ class Engine:
         """An engine from a model file, its bytes, a `Model` built in memory, or a checkpoint of
         another program: a file or folder, arrays by name, an encoder's and a decoder's path.
 
+        compute_type: float32, bfloat16 or int8 for every matrix, or types by the weights' names
+        (docs/architecture.md); auto takes what a measurement says, other bits on other machines.
         threads: sentences of `decode_batch` decoded at once. isa: the instruction set, by default
         S2S_ISA or the fastest. max_input_length: longer sources are refused. importer: who wrote
         the checkpoint, where its names do not tell; it may need options of its own.
@@ -317,7 +319,7 @@ class Engine:
             format=1,
             digest=self._digest,
             parameters=sum(array.size for array in model.tensors.values()),
-            compute_types=dict.fromkeys(sorted(model.tensors), "float32"),
+            compute_types=self._core.compute_types,
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()
@@ -371,7 +373,8 @@ class Engine:
         self._check_open()
         origin = to_bytes(self._model) if self._origin is None else self._origin
         digest = self._digest if self._origin is not None else ""
-        arguments = (origin, digest, self._threads, self._isa, self._inputs.max_input_length)
+        types = self._core.compute_types
+        arguments = (origin, digest, types, self._threads, self._isa, self._inputs.max_input_length)
         return _reload, arguments
 
     def _chosen(self, options: DecodeOptions | None, keywords: Mapping[str, Any]) -> DecodeOptions:
@@ -452,24 +455,22 @@ def _core_input(value: Input) -> Any:
 
 
 def _reload(
-    origin: str | bytes, digest: str, threads: int, isa: str | None, max_input_length: int
+    origin: str | bytes,
+    digest: str,
+    types: dict[str, str],
+    threads: int,
+    isa: str | None,
+    max_input_length: int,
 ) -> Engine:
-    engine = Engine.load(origin, threads=threads, isa=isa, max_input_length=max_input_length)
+    engine = Engine.load(
+        origin, compute_type=types, threads=threads, isa=isa, max_input_length=max_input_length
+    )
     if digest and engine.info.digest != digest:
         raise ModelFormatError(
             f"{engine!r} has the digest {engine.info.digest}, the pickled engine had {digest}: "
             "the file has changed"
         )
     return engine
-
-
-def _check_compute_type(value: str | Mapping[str, str]) -> None:
-    types = list(value.values()) if isinstance(value, Mapping) else [value]
-    for type_ in types:
-        if type_ not in COMPUTE_TYPES:
-            raise InputError(f"compute_type is {type_!r}, must be one of {COMPUTE_TYPES}")
-        if type_ != "float32":
-            raise NotImplementedError(f"compute_type {type_!r} is not built yet")
 
 
 def _check_whole(name: str, value: object, high: int) -> None:

@@ -24,6 +24,7 @@ from .reference_operations import (
     execute,
 )
 from .reference_search import Path, checked_log_probs, log_softmax, search
+from .reference_types import typed
 from .results import Hypothesis, Result, Score
 from .search_rules import score_of
 from .vocabulary import Input, Inputs
@@ -54,12 +55,23 @@ class _Encoded:
 class Reference:
     """Decodes, scores and encodes one source as the engine does, in float64."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self,
+        model: Model,
+        compute_types: Mapping[str, str] | None = None,
+        float_columns: Mapping[str, int] | None = None,
+    ) -> None:
+        """compute_types: of weights that are not float32, as `Engine.info` gives them.
+        float_columns: how many first columns of a weight are float32 all the same, because they
+        multiply an embedding that the engine folds into a table."""
         self.model = model
         self._inputs = Inputs(model)
         decoder = model.graphs.get("decoder")
         self._normalised = decoder is not None and "log_probabilities" in decoder.outputs
         self._tensors = {name: np.asarray(w, np.float64) for name, w in model.tensors.items()}
+        for name, type_ in (compute_types or {}).items():
+            columns = (float_columns or {}).get(name, 0)
+            self._tensors[name] = typed(model.tensors[name], type_, columns)
 
     def decode(
         self,

@@ -194,8 +194,15 @@ LOADING: dict[str, Case] = {
     "a compute type that does not exist": lambda: Engine.load(
         models.gru_plain(), compute_type="f8"
     ),
-    "a compute type that is not built": lambda: Engine.load(
-        models.gru_plain(), compute_type="int8"
+    "a compute type of a weight that does not exist": lambda: Engine.load(
+        models.gru_plain(), compute_type={"decoder.linear": "int8"}
+    ),
+    "a compute type of a bias": lambda: Engine.load(
+        models.gru_plain(), compute_type={"decoder.linear.bias": "int8"}
+    ),
+    "a compute type that is no name": lambda: Engine.load(
+        models.gru_plain(),
+        compute_type=8,  # type: ignore[arg-type]
     ),
     "an importer": lambda: Engine.load({"a": np.zeros(2)}, importer="opennmt"),
     "weights of nobody": lambda: Engine.load({"a": np.zeros(2)}),

@@ -17,6 +17,7 @@ import pytest
 
 import s2s_engine
 from s2s_engine import Engine, _core, cli
+from s2s_engine.compute_types import COMPUTE_TYPES
 from s2s_engine.lines import LineForm
 from s2s_engine.model import Model
 from s2s_engine.self_test import attach
@@ -365,6 +366,21 @@ def test_options_that_do_not_fit_each_other(command: Command, luong: Path) -> No
     assert command("decode", luong, "--num-hypotheses", 2) == Ran(
         2, "", "s2s-engine: num_hypotheses is 2, must be at most beam_size, which is 1\n"
     )
+
+
+def test_compute_types(command: Command, luong: Path) -> None:
+    lines = b"s1 s2 s3\ns4\n"
+    for compute_type in COMPUTE_TYPES:
+        ran = command("decode", luong, "--json", "--compute-type", compute_type, stdin=lines)
+        assert ran.code == 0
+        if compute_type == "auto":
+            continue
+        with Engine.load(luong, compute_type=compute_type) as engine:
+            for line, x in zip(ran.out.splitlines(), [["s1", "s2", "s3"], ["s4"]], strict=True):
+                (best,) = json.loads(line)["hypotheses"]
+                assert best["log_prob"] == engine.decode(x).hypotheses[0].log_prob
+    ran = command("decode", luong, "--compute-type", "f8")
+    assert (ran.code, ran.out) == (2, "") and "--compute-type is 'f8'" in ran.err
 
 
 def test_an_unknown_isa(command: Command, luong: Path) -> None:

@@ -137,7 +137,9 @@ def flags_of(source: Path) -> list[str]:
         rf'set_source_files_properties\(\s*{name}\s+PROPERTIES\s+COMPILE_OPTIONS\s+"([^"]*)"', text
     )
     assert found, f"CMakeLists.txt sets no flags on {name}"
-    options = re.sub(r"\$\{(\w+)\}", lambda m: variables[m[1]], found[1])
+    options = found[1]
+    while "${" in options:
+        options = re.sub(r"\$\{(\w+)\}", lambda m: variables[m[1]], options)
     return re.split(r"[;\s]+", options)
 
 

@@ -13,6 +13,7 @@
 #include "core/errors.h"
 #include "core/isa.h"
 #include "engine/batch.h"
+#include "engine/measure.h"
 #include "engine/session.h"
 
 // The heap test's hook reads how deep this thread is inside the core.
@@ -111,6 +112,12 @@ GraphSpec graph_of(const py::dict& value) {
   return graph;
 }
 
+std::map<std::string, std::string> types_of(const Model& model) {
+  std::map<std::string, std::string> types;
+  for (const auto& [name, type] : model.plan().compute_types) types[name] = to_string(type);
+  return types;
+}
+
 Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>& alive) {
   if (!py::isinstance<Floats>(value))
     throw Error(ErrorKind::model_format,
@@ -124,7 +131,8 @@ Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>&
 }
 
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
-                                  std::vector<int32_t> end) {
+                                  std::vector<int32_t> end,
+                                  const std::map<std::string, std::string>& compute_types) {
   ModelSpec spec;
   std::vector<Floats> alive;
   const char* what = "a graph";
@@ -137,6 +145,8 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
     for (const auto& [key, value] : tensors) {
       const auto name = key.cast<std::string>();
       spec.tensors[name] = tensor_of(name, value, alive);
+      const auto type = compute_types.find(name);
+      if (type != compute_types.end()) spec.tensors[name].type = compute_type_of(type->second);
     }
   } catch (const py::cast_error&) {
     throw Error(ErrorKind::model_format, std::string(what) + " is not of the documented form");
@@ -146,6 +156,25 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
   }
   const py::gil_scoped_release release;
   return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
+}
+
+// The ranges that Python's options keep, for callers that do not come through them.
+void check_whole(const char* name, int64_t value, int64_t high) {
+  if (value < 1 || value > high)
+    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
+           std::to_string(high));
+}
+
+// Seconds of a product of some rows with a weight, by compute type.
+std::map<std::string, double> measured(const Floats& weight, const std::string& isa, int64_t rows) {
+  if (weight.ndim() != 2) refuse("a weight to measure must have two dimensions");
+  check_whole("rows", rows, 1024);
+  const py::gil_scoped_release release;
+  std::map<std::string, double> seconds;
+  for (const ComputeType type : {ComputeType::float32, ComputeType::bfloat16, ComputeType::int8})
+    seconds[to_string(type)] =
+        time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
+  return seconds;
 }
 
 // --- sources and targets ---
@@ -237,13 +266,6 @@ py::list hypotheses_list(const Range& hypotheses, const Session& session) {
 }
 
 // --- sessions ---
-
-// The ranges that Python's options keep, for callers that do not come through them.
-void check_whole(const char* name, int64_t value, int64_t high) {
-  if (value < 1 || value > high)
-    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
-           std::to_string(high));
-}
 
 void check_request(const Plan& plan, int32_t beam_size, int32_t num_hypotheses, bool alignment,
                    std::span<const int32_t> max_lengths) {
@@ -428,9 +450,13 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception_translator(&translate);
   module.def("available_isas", &available_isas);
   module.def("default_isa", [] { return std::string(kernels_for("").isa); });
+  module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
-           py::arg("end"))
+           py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>())
+      .def_property_readonly("compute_types", &types_of)
+      .def_property_readonly("float_columns",
+                             [](const Model& model) { return model.plan().float_columns; })
       .def_property_readonly("inputs", [](const Model& model) {
         std::vector<std::string> names;
         for (const PlanInput& input : model.plan().inputs) names.push_back(input.name);

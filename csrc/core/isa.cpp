@@ -21,7 +21,8 @@ std::vector<Level> levels() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return {{&kPortable, true}, {&kAvx2, avx2}, {&kAvx512, avx512}};
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  return {{&kPortable, true}, {&kAvx2, avx2}, {&kAvx512, avx512}, {&kAvx512Vnni, vnni}};
 #else
   return {{&kPortable, true}};
 #endif
