@@ -26,8 +26,7 @@ inline DoublePair exact_product(double a, double b) noexcept {
   const double a_high = a * kSplit - (a * kSplit - a), a_low = a - a_high;
   const double b_high = b * kSplit - (b * kSplit - b), b_low = b - b_high;
   const double product = a * b;
-  return {product,
-          ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low};
+  return {product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low};
 }
 
 inline constexpr double kLn2Upper = 0x1.62e42feep-1;  // multiples up to 2^20 are exact
@@ -53,8 +52,8 @@ inline DoublePair logarithm(double x) noexcept {
   double series = 0.0;
   for (int n = 23; n >= 3; n -= 2) series = series * q + 1.0 / n;
   const DoublePair sum = exact_sum(exponent * kLn2Upper, 2.0 * s);
-  return exact_sum(sum.high, sum.low + (2.0 * s_low + 2.0 * s * (q * series)) +
-                                 exponent * kLn2Lower);
+  return exact_sum(sum.high,
+                   sum.low + (2.0 * s_low + 2.0 * s * (q * series)) + exponent * kLn2Lower);
 }
 
 // exp(high + low) within 1 ulp; 0 below exp(-708), infinity above exp(709).
@@ -65,14 +64,15 @@ inline double exponential(double high, double low = 0.0) noexcept {
   const double n = std::floor(high * kLog2E + 0.5);
   const DoublePair r = exact_sum(high - n * kLn2Upper, low - n * kLn2Lower);
   // 1 / k! for k = 2 ... 13: |r| <= 0.35, the first term left out is below 2^-57.
-  constexpr double kInverse[] = {1.0 / 2,       1.0 / 6,        1.0 / 24,       1.0 / 120,
-                                 1.0 / 720,     1.0 / 5040,     1.0 / 40320,    1.0 / 362880,
-                                 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+  constexpr double kInverse[] = {1.0 / 2,        1.0 / 6,         1.0 / 24,
+                                 1.0 / 120,      1.0 / 720,       1.0 / 5040,
+                                 1.0 / 40320,    1.0 / 362880,    1.0 / 3628800,
+                                 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
   double p = 0.0;
   for (int k = 11; k >= 0; --k) p = p * r.high + kInverse[k];
   const double t = r.high + (r.high * r.high * p + r.low);
-  return (1.0 + t) * std::bit_cast<double>(static_cast<uint64_t>(static_cast<int64_t>(n) + 1023)
-                                           << 52);
+  return (1.0 + t) *
+         std::bit_cast<double>(static_cast<uint64_t>(static_cast<int64_t>(n) + 1023) << 52);
 }
 
 // x^y within 1 ulp for normal x > 0 and |y ln x| < 700; x^1 is x.

@@ -58,7 +58,7 @@ class Session : private StepModel {
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,
-                             Prompts prompts = {}, const LengthPenalty& penalty = {});
+                             Prompts prompts = {}, const SearchRules& rules = {});
   // Runs the encoder over one sentence; `output` reads what it left, until the next call.
   void encode(const Source& source);
   struct OutputView {
@@ -83,10 +83,12 @@ class Session : private StepModel {
  private:
   class Busy;
 
+  void set_rules(const SearchRules& rules, bool alignment, Prompts prompts);
   int32_t vocabulary() const noexcept override;
   void step(std::span<const StepRow> rows, StepScores& scores) override;
   std::span<const float> alignment(int32_t row) const noexcept override;
-  int32_t source_length(int32_t sentence) const noexcept override;
+  int32_t heads() const noexcept override;
+  int32_t source_length(int32_t sentence) const noexcept;
 
   void begin(std::span<const Source> sources, int32_t beam);
   void check_sources(std::span<const Source> sources) const;
@@ -113,6 +115,7 @@ class Session : private StepModel {
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 
   std::vector<float> alignment_;  // of one step, packed: positions x heads
+  std::vector<float> filtered_;   // [vocabulary], the logits of a row that options change
   SearchOptions options_;
 };
 
