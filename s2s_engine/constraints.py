@@ -89,7 +89,7 @@ class Constraints:
 
         def ids(name: str) -> tuple[int, ...]:
             given = getattr(options, name)
-            return tuple(dict.fromkeys(to_ids(name, given))) if given else ()
+            return tuple(dict.fromkeys(to_ids(f"option {name}", given))) if given else ()
 
         end = tuple(end) if options.end_tokens is None else ids("end_tokens")
         prefix = tuple(to_ids("prefix", options.prefix)) if options.prefix else ()
@@ -136,12 +136,10 @@ def _automaton(allowed: Any, end: tuple[int, ...], to_ids: ToIds) -> Automaton:
     if isinstance(allowed, Mapping):
         automaton = _of_mapping(allowed, to_ids)
     elif allowed and all(isinstance(item, tuple) for item in allowed):
-        sequences = [
-            to_ids(f"sequence {n} of allowed_tokens", ids) for n, ids in enumerate(allowed)
-        ]
+        sequences = [to_ids(f"allowed output {n}", ids) for n, ids in enumerate(allowed)]
         automaton = Automaton.of_sequences(sequences)
     else:
-        ids = to_ids("allowed_tokens", allowed)
+        ids = to_ids("option allowed_tokens", allowed)
         return Automaton.of_ids(id_ for id_ in ids if id_ not in end)
     if not end:
         raise InputError(
@@ -170,7 +168,7 @@ def _of_mapping(given: Mapping[str, Any], to_ids: ToIds) -> Automaton:
             raise InputError(f"allowed_tokens: the final state {state!r} is in no transition")
     made: list[dict[int, int]] = [{} for _ in numbers]
     for state, arcs in transitions.items():
-        ids = to_ids(f"transitions of allowed_tokens from {state!r}", tuple(arcs))
+        ids = to_ids(f"transitions from {state!r} in allowed_tokens", tuple(arcs))
         made[numbers[state]] = dict(
             zip(ids, (numbers[target] for target in arcs.values()), strict=True)
         )

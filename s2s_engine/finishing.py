@@ -49,7 +49,7 @@ def unknown_id(option: object, inputs: Inputs) -> int | None:
     if option is False:
         return None
     if option is not True:
-        return inputs.target_ids("replace_unknowns", [option])[0]
+        return inputs.target_ids("option replace_unknowns", [option])[0]
     found = inputs.unknown_target()
     if found is None:
         raise InputError(

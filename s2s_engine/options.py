@@ -205,6 +205,11 @@ class DecodeOptions:
         return 1 if self.samples else -(-self.num_hypotheses // self.beam_groups)
 
     @property
+    def keeps_attention(self) -> bool:
+        """Whether hypotheses need their attention weights."""
+        return self.return_attention or self.replace_unknowns is not False
+
+    @property
     def reads_alignment(self) -> str | None:
         """The option that needs a model with alignment, if there is one."""
         for name in ("return_attention", "coverage_penalty", "replace_unknowns"):

@@ -97,7 +97,8 @@ class FakeModel : public StepModel {
   }
 
   int32_t vocabulary() const noexcept override { return table_.vocabulary; }
-  int32_t source_length(int32_t sentence) const noexcept override {
+  int32_t heads() const noexcept override { return 1; }
+  int32_t source_length(int32_t sentence) const noexcept {
     return 1 + names_[static_cast<size_t>(sentence)] % 5;
   }
   std::span<const float> alignment(int32_t row) const noexcept override {
