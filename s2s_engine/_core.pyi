@@ -53,6 +53,7 @@ class SearchRules:
         diversity_penalty: float = 0.0,
         sampling: tuple[float, int, float, int] | None = None,
         constraints: Constraints | None = None,
+        max_nodes: int = 0,
     ) -> None: ...
 
 class Session:

@@ -19,6 +19,7 @@ MAX_STEPS = 1_000_000
 MAX_PENALTY = 10.0
 MAX_PATIENCE = 1000.0
 MAX_DIVERSITY = 1000.0
+MAX_NODES = 1_000_000
 MAX_TEMPERATURE = 1000.0
 
 
@@ -46,6 +47,9 @@ class DecodeOptions:
     best; num_hypotheses independent samples. sampling_topp: of these from the fewest whose
     probabilities sum up to it. sampling_temperature: logits are divided by it. seed: of a draw, by
     default another at every call.
+
+    exact: the num_hypotheses largest log-probabilities of all outputs, proven (docs/search.md);
+    InputError where that takes more than max_nodes steps of a hypothesis, by default 1,000,000.
 
     replace_unknowns: tokens of the result that are unknown become the source's where the attention
     is largest; True, or the unknown token of the target. return_logits: the logits of every step.
@@ -99,6 +103,7 @@ class DecodeOptions:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}, must be a bool")
         self._check_groups()
+        self._check_exact()
         self._check_constraints()
         object.__setattr__(self, "max_length", _max_length(self.max_length))
         if self.search is not None:
@@ -153,6 +158,25 @@ class DecodeOptions:
                 f"diversity_penalty is {self.diversity_penalty}, but there is one group of the "
                 "beam; give beam_groups besides"
             )
+
+    def _check_exact(self) -> None:
+        if not isinstance(self.exact, bool):
+            raise InputError(f"exact is {self.exact!r}, must be a bool")
+        if self.max_nodes is not None:
+            _whole("max_nodes", self.max_nodes, 1, 1 << 40)
+        if not self.exact:
+            if self.max_nodes is not None:
+                raise InputError(
+                    f"max_nodes is {self.max_nodes}, but exact is False: only an exact search "
+                    "counts nodes"
+                )
+            return
+        for name in (*RULE, "length_penalty", "coverage_penalty", "beam_groups", "sampling_topk"):
+            if getattr(self, name) != DEFAULTS[name]:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}, but exact is True: an exact search finds "
+                    f"the largest log-probabilities, with {name}={DEFAULTS[name]!r}"
+                )
 
     def _check_constraints(self) -> None:
         for name in ("prefix", "suppress_tokens", "end_tokens"):
@@ -253,6 +277,7 @@ class DecodeOptions:
             "coverage_penalty": float(self.coverage_penalty),
             "beam_groups": self.beam_groups,
             "diversity_penalty": float(self.diversity_penalty),
+            "max_nodes": (self.max_nodes or MAX_NODES) if self.exact else 0,
         }
 
     def sampling(self, seed: int) -> tuple[float, int, float, int] | None:
@@ -369,5 +394,5 @@ def _allowed(value: object) -> Any:
 AUTOMATON = {"transitions", "start", "final"}
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(DecodeOptions)}
 RULE = ("early_stop", "search", "patience")
-LATER = ("exact", "max_nodes", "timeout", "cancel")
+LATER = ("timeout", "cancel")
 SCORING = ("length_penalty", "length_penalty_kind", "coverage_penalty", "end_tokens")

@@ -301,6 +301,7 @@ class Reference:
             coverage_penalty=options.coverage_penalty,
             beam_groups=options.beam_groups,
             diversity_penalty=options.diversity_penalty,
+            max_nodes=options.rules()["max_nodes"],
         )
         return [self._hypothesis(path) for path in paths]
 

@@ -4,7 +4,7 @@ log-probabilities, tokens and scores; never graphs or weights."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -66,7 +66,7 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What does not change during a search. beam_size and wanted are those of a lane."""
 
     step: Step
@@ -156,34 +156,44 @@ def search(
     diversity_penalty: float = 0.0,
     constraints: Constraints | None = None,
     sampling: Sampling | None = None,
+    max_nodes: int = 0,
 ) -> list[Path]:
     """The best paths, best first; `start` is -1 where nothing is fed at step 0, `log_probs` makes
     log-probabilities of what a step gives, `finished_limit` is for rules that count. `end` is that
-    of the constraints, where there are any. With coverage_penalty, a step gives alignments."""
+    of the constraints, where there are any. With coverage_penalty, a step gives alignments; with
+    max_nodes the search is exact."""
     lanes = beam_groups if sampling is None else num_hypotheses
     size = 1 if sampling is not None else beam_size // lanes
-    task = _Task(
+    task = Task(
         step, log_probs, start, constraints or Constraints(tuple(end)), sampling, size,
         -(-num_hypotheses // lanes), max_length, min_length, rule or SearchRule(),
         finished_limit or size, length_penalty_kind, length_penalty, coverage_penalty,
         diversity_penalty,
     )  # fmt: skip
+    if max_nodes:
+        from .reference_exact import exact_search
+
+        return _some(exact_search(task, state, max_nodes))
     searches = [_Lane(n, [Path((), (), 0.0, 0.0, (), state)]) for n in range(lanes)]
     for length in range(1, max_length + 1):
         taken: list[int] = []
         for lane in searches:
             if not lane.done:
                 _advance(task, lane, length, taken)
-    found = [path for lane in searches for path in _best(lane.finished, task.wanted)]
+    found = [path for lane in searches for path in best_of(lane.finished, task.wanted)]
+    return best_of(_some(found), num_hypotheses)
+
+
+def _some(found: list[Path]) -> list[Path]:
     if not found:
         raise InputError(
             "nothing is left to generate: every hypothesis ran into a dead end of "
             "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them"
         )
-    return _best(found, num_hypotheses)
+    return found
 
 
-def _advance(task: _Task, lane: _Lane, length: int, taken: list[int]) -> None:
+def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
     """One step of a lane; `taken` are the ids of the places of earlier lanes, to which it adds."""
     rule = task.rule
     rows = [_row(task, lane.number, path, length) for path in lane.live]
@@ -212,7 +222,7 @@ def _advance(task: _Task, lane: _Lane, length: int, taken: list[int]) -> None:
         lane.done = _stopped(task, lane, length)
 
 
-def _row(task: _Task, sample: int, path: Path, length: int) -> _Row:
+def _row(task: Task, sample: int, path: Path, length: int) -> _Row:
     token = path.ids[-1] if path.ids else task.start
     state, logits, alignment = task.step(path.state, token, length - 1)
     logits = adjusted(logits, task.constraints, path.ids)
@@ -229,7 +239,7 @@ def _row(task: _Task, sample: int, path: Path, length: int) -> _Row:
 
 
 def _choices(
-    task: _Task, rows: Sequence[_Row], lane: _Lane, length: int, taken: Sequence[int]
+    task: Task, rows: Sequence[_Row], lane: _Lane, length: int, taken: Sequence[int]
 ) -> list[_Choice]:
     """What a step looks at, best first: ties to an ended one that stays, then to the lower token,
     then to the lower parent."""
@@ -253,7 +263,7 @@ def _choices(
     return sorted(found, key=lambda choice: choice.order)[:width]
 
 
-def _fallback(task: _Task, rows: Sequence[_Row], tokens: Sequence[int]) -> list[_Choice]:
+def _fallback(task: Task, rows: Sequence[_Row], tokens: Sequence[int]) -> list[_Choice]:
     """Nothing is possible: the best of the first row, so that there is a result. Under constraints
     a row that has some continuation, below the minimum an end, and nothing in a dead end."""
     for parent, row in enumerate(rows):
@@ -263,7 +273,16 @@ def _fallback(task: _Task, rows: Sequence[_Row], tokens: Sequence[int]) -> list[
     return []
 
 
-def _width(task: _Task, finished: int) -> int:
+def choices_of(task: Task, path: Path, length: int) -> list[Path]:
+    """All continuations of one path that are possible, best first."""
+    rows = [_row(task, 0, path, length)]
+    wide = replace(task, beam_size=1 << 30)
+    # As if something had ended: nothing impossible is taken for want of anything else.
+    choices = _choices(wide, rows, _Lane(0, [], finished=[path]), length, [])
+    return [choice.path for choice in choices]
+
+
+def _width(task: Task, finished: int) -> int:
     if task.rule.ended == "shrink":
         return task.beam_size - finished
     # Greedy takes the best token; a beam whose ended ones make room looks past every end that could
@@ -273,7 +292,7 @@ def _width(task: _Task, finished: int) -> int:
     return task.beam_size
 
 
-def _choice(task: _Task, row: _Row, parent: int, token: int, times: int) -> _Choice:
+def _choice(task: Task, row: _Row, parent: int, token: int, times: int) -> _Choice:
     """`times` is how many places of earlier lanes took the token (Vijayakumar et al. 2016, eq. 4
     with the Hamming diversity of section 4.1)."""
     log_prob = row.path.log_prob + float(row.log_probs[token])
@@ -291,12 +310,12 @@ def _choice(task: _Task, row: _Row, parent: int, token: int, times: int) -> _Cho
     return _Choice(path, parent, log_prob - task.diversity * times)
 
 
-def _best(paths: Sequence[Path], count: int) -> list[Path]:
+def best_of(paths: Sequence[Path], count: int) -> list[Path]:
     """The best paths; of equal ones the earlier."""
     return sorted(paths, key=lambda path: -path.score)[:count]
 
 
-def _stopped(task: _Task, lane: _Lane, length: int) -> bool:
+def _stopped(task: Task, lane: _Lane, length: int) -> bool:
     """Whether a lane is done below max_length."""
     if len(lane.finished) < task.wanted:
         return False
@@ -310,4 +329,4 @@ def _stopped(task: _Task, lane: _Lane, length: int) -> bool:
     shortest = max(length + 1, min(task.min_length, task.max_length))
     longest = shortest if task.alpha < 0 else task.max_length
     reachable = score_of(best, longest, task.kind, task.alpha)
-    return _best(lane.finished, task.wanted)[-1].score >= reachable
+    return best_of(lane.finished, task.wanted)[-1].score >= reachable

@@ -238,6 +238,13 @@ OPTIONS: dict[str, Case] = {
     "unknown tokens that nobody tells": decode([4], replace_unknowns=True),
     "an unknown token that does not exist": decode([4], replace_unknowns="<unk>"),
     "an unknown token that is a list": decode([4], replace_unknowns=[3]),
+    "exact that is a number": decode([4], exact=1),
+    "an exact search under a penalty": decode([4], exact=True, length_penalty=0.6),
+    "an exact search under another rule": decode([4], exact=True, early_stop="marian"),
+    "an exact search that draws": decode([4], exact=True, sampling_topk=0),
+    "nodes without an exact search": decode([4], max_nodes=10),
+    "no nodes": decode([4], exact=True, max_nodes=0),
+    "an exact search without a proof": decode([4], exact=True, max_nodes=1),
     "return_logits that is a word": decode([4], return_logits="yes"),
     "a coverage penalty of a score without attention": lambda: engine("gru_plain").score(
         [4], [1], coverage_penalty=0.2
@@ -410,6 +417,7 @@ CORE: dict[str, Case] = {
     "groups that do not divide the beam": lambda: core_session().decode(
         [[3]], 3, 1, False, 5, None, _core.SearchRules(beam_groups=2)
     ),
+    "an exact search under a penalty": lambda: _core.SearchRules(max_nodes=5, length_penalty=1.0),
     "coverage without attention": lambda: core_session().decode(
         [[3]], 3, 1, False, 5, None, _core.SearchRules(coverage_penalty=1.0)
     ),

@@ -88,6 +88,7 @@ for name, make in models.DECODERS.items():
                                              num_hypotheses=4),
             "groups": lambda: engine.decode(x, beam_size=6, num_hypotheses=6, beam_groups=3,
                                             diversity_penalty=0.5),
+            "exact": lambda: engine.decode(x[:3], exact=True, max_length=4),
             "constraints": lambda: engine.decode(x, options=constrained),
             "coverage": lambda: attention and engine.decode(x, beam_size=3, coverage_penalty=0.3),
             "encode": lambda: engine.encode(x),

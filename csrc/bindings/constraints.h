@@ -44,17 +44,26 @@ inline std::shared_ptr<const Automaton> make_automaton(const Arcs& arcs) {
       Automaton{begins, tokens, targets, {final.begin(), final.end()}, start});
 }
 
-// The function is called, and let go, under the interpreter's lock; search runs without it.
-inline Continuations make_continuations(const py::function& given) {
-  const std::shared_ptr<py::function> function(new py::function(given), [](py::function* held) {
+// A function that is let go under the interpreter's lock, whoever does it last.
+struct Held {
+  explicit Held(py::function given) : function(std::move(given)) {}
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  ~Held() {
     const py::gil_scoped_acquire lock;
-    std::default_delete<py::function>()(held);
-  });
-  return [function](std::span<const int32_t> ids, Ids& allowed) {
+    function = py::function();
+  }
+  py::object function;
+};
+
+// Search runs without the lock, and the function is called under it.
+inline Continuations make_continuations(const py::function& given) {
+  const auto held = std::make_shared<Held>(given);
+  return [held](std::span<const int32_t> ids, Ids& allowed) {
     const py::gil_scoped_acquire lock;
     py::list so_far;
     for (const int32_t id : ids) so_far.append(id);
-    const py::object answer = (*function)(so_far);
+    const py::object answer = held->function(so_far);
     if (!py::isinstance<py::iterable>(answer) || py::isinstance<py::str>(answer))
       refuse("allowed_tokens gave " + py::repr(answer).cast<std::string>() +
              ", must give an iterable of ids");

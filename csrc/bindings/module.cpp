@@ -333,6 +333,7 @@ py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py
   if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
     refuse("prompts are for models without an encoder, one for every source");
   check_whole("batch_size", batch_size, 1 << 20);
+  if (rules.exact) batch_size = 1;
   check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment, max_lengths,
                 rules);
   std::vector<Prompt> prompts;
@@ -455,7 +456,8 @@ PYBIND11_MODULE(_core, module) {
            py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
            py::arg("length_penalty_kind") = "power", py::arg("coverage_penalty") = 0.0,
            py::arg("beam_groups") = 1, py::arg("diversity_penalty") = 0.0,
-           py::arg("sampling") = py::none(), py::arg("constraints") = py::none());
+           py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
+           py::arg("max_nodes") = 0);
   py::class_<Session>(module, "Session")
       .def(py::init<std::shared_ptr<const Model>, const std::string&>(), py::arg("model"),
            py::arg("isa"))

@@ -47,7 +47,7 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                               double length_penalty, const std::string& length_penalty_kind,
                               double coverage_penalty, int32_t beam_groups,
                               double diversity_penalty, const std::optional<SamplingRule>& sampling,
-                              std::shared_ptr<Constraints> constraints) {
+                              std::shared_ptr<Constraints> constraints, int64_t max_nodes) {
   using Kind = LengthPenalty::Kind;
   SearchRules rules;
   rules.ended = word_of<Ended>("ended", ended,
@@ -77,6 +77,12 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
   rules.diversity = diversity_penalty;
   if (sampling) rules.sampling = make_sampling(*sampling);
   rules.constraints = std::move(constraints);
+  rules.exact = max_nodes > 0;
+  rules.max_nodes = max_nodes;
+  if (rules.exact &&
+      (rules.ended != Ended::leave || rules.stop != Stop::best || rules.limit != Limit::compete ||
+       length_penalty != 0.0 || coverage_penalty != 0.0 || beam_groups > 1 || sampling))
+    refuse("an exact search goes with leave, best and compete, and without penalties and samples");
   return rules;
 }
 

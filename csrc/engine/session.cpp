@@ -56,8 +56,34 @@ const SearchResults& Session::decode(std::span<const Source> sources, const Deco
   options_.beam_size = request.beam_size;
   options_.num_hypotheses = request.num_hypotheses;
   set_rules(request.rules, request.alignment, prompts);
-  search_.run(*this, options_, max_lengths, results_);
+  if (request.rules.exact)
+    search_exactly(sources, max_lengths);
+  else
+    search_.run(*this, options_, max_lengths, results_);
   return results_;
+}
+
+// Candidates of a step, 8 bytes each.
+constexpr int64_t kMaxExactCandidates = int64_t{1} << 28;
+
+// A beam that is doubled until no hypothesis without a place could have been a result. What has
+// been found bounds the next search from below, as in the depth-first search of Stahlberg and Byrne
+// 2019, algorithm 1: nothing worse is continued.
+void Session::search_exactly(std::span<const Source> sources,
+                             std::span<const int32_t> max_lengths) {
+  options_.nodes = options_.rules.max_nodes;
+  while (true) {
+    search_.run(*this, options_, max_lengths, results_);
+    if (search_.proven()) return;
+    options_.nodes -= search_.nodes();
+    options_.floor = std::max(options_.floor, search_.worst());
+    options_.beam_size *= 2;
+    if (int64_t{options_.beam_size} * model_->vocabulary() > kMaxExactCandidates)
+      throw Error(ErrorKind::input, "the exact search has no proof with a beam of " +
+                                        std::to_string(options_.beam_size / 2) +
+                                        "; lower max_length");
+    begin(sources, options_.beam_size);
+  }
 }
 
 const SearchResults& Session::score(std::span<const Source> sources,
@@ -81,6 +107,8 @@ void Session::set_rules(const SearchRules& rules, bool alignment, Prompts prompt
   options_.alignment = alignment;
   options_.prompts = prompts;
   options_.rules = rules;
+  options_.floor = -HUGE_VAL;
+  options_.nodes = INT64_MAX;
 }
 
 void Session::encode(const Source& source) {

@@ -52,7 +52,8 @@ class Session : private StepModel {
   const Model& model() const noexcept { return *model_; }
   int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
 
-  // Decodes sentences together. Throws Error(input), Error(numerical), Error(busy).
+  // Decodes sentences together; an exact search takes one. Throws Error(input), Error(numerical),
+  // Error(busy).
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
                               std::span<const int32_t> max_lengths, Prompts prompts = {});
   // Scores one target per sentence.
@@ -90,6 +91,7 @@ class Session : private StepModel {
   int32_t heads() const noexcept override;
   int32_t source_length(int32_t sentence) const noexcept;
 
+  void search_exactly(std::span<const Source> sources, std::span<const int32_t> max_lengths);
   void begin(std::span<const Source> sources, int32_t beam);
   void check_sources(std::span<const Source> sources) const;
   void load_inputs(std::span<const Source> sources);

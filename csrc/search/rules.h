@@ -49,6 +49,9 @@ struct SearchRules {
   double diversity = 0.0;
   Sampling sampling;
   std::shared_ptr<const Constraints> constraints;  // null: none
+  // The best of all, proven: for leave, best and compete, without penalties, groups and samples.
+  bool exact = false;
+  int64_t max_nodes = 0;  // rows that an exact search of a sentence may compute
 };
 
 }  // namespace s2s

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "core/errors.h"
@@ -58,6 +59,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
   beam_ = samples ? 1 : options.beam_size / lanes;
   begin(options, sentences, lanes, (options.num_hypotheses + lanes - 1) / lanes, results);
   heads_ = model.heads();
+  nodes_ = 0;
   filter_.begin(rules.constraints.get(), rules.sampling, options.end);
   scores_.filter = filter_.active() ? &filter_ : nullptr;
   const int64_t vocabulary = model.vocabulary();
@@ -75,6 +77,11 @@ void Search::run(StepModel& model, const SearchOptions& options,
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
   while (!rows_.step.empty()) {
+    nodes_ += static_cast<int64_t>(rows_.step.size());
+    if (nodes_ > options.nodes)
+      throw Error(ErrorKind::input, "the exact search has no proof within " +
+                                        std::to_string(rules.max_nodes) +
+                                        " nodes; raise max_nodes, or lower max_length");
     prepare(options, max_lengths);
     step(model, count, wanted_);
     const int32_t row_count = static_cast<int32_t>(rows_.step.size());
@@ -233,7 +240,8 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     if (place++ == 0) progress.topped |= ended;
     if (!ended) {
       if (living == beam_) continue;
-      ++living;
+      if (++living == beam_ && !at_limit)
+        progress.dropped = std::max(progress.dropped, choice.log_prob);
       if (rules.diversity > 0.0) taken_.push_back(choice.token.id);
       if (!at_limit) live_on(options, choice);
       continue;
@@ -283,7 +291,7 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
     const double log_prob = kept_[static_cast<int64_t>(lane) * beam_ + i];
     choices_.push_back({log_prob, log_prob, i - beam_, {}});
   }
-  double floor = kImpossible;  // `width` choices are known to be at least as good as this
+  double floor = options.floor;  // `width` choices are known to be at least as good as this
   for (int32_t row = first; row < last; ++row) {
     const double log_prob = rows_.live[row].log_prob;
     if (forced >= 0) {
@@ -305,7 +313,8 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
     }
     if (taken == width) floor = std::max(floor, choices_.back().log_prob);
   }
-  if (choices_.empty() && progress.finished == 0) fall_back(first, last, forced);
+  if (choices_.empty() && progress.finished == 0 && !options.rules.exact)
+    fall_back(first, last, forced);
   if (choices_.size() > static_cast<size_t>(width)) {
     std::nth_element(choices_.begin(), choices_.begin() + width, choices_.end(), better);
     choices_.resize(static_cast<size_t>(width));
@@ -390,6 +399,16 @@ bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32
   return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);
 }
 
+bool Search::proven() const noexcept {
+  const double dropped = progress_.front().dropped;
+  return dropped == kImpossible || dropped < worst();
+}
+
+double Search::worst() const noexcept {
+  const bool full = progress_.front().finished == hypotheses_;
+  return full ? finished_[static_cast<size_t>(hypotheses_) - 1].score : kImpossible;
+}
+
 // The best of all lanes of each sentence; on equal scores the lower lane's.
 void Search::write(const SearchOptions& options, SearchResults& results) {
   const auto lanes = static_cast<size_t>(lanes_);
@@ -414,7 +433,7 @@ void Search::write(const SearchOptions& options, SearchResults& results) {
       hypothesis.log_prob = best->log_prob;
       hypothesis.score = best->score;
     }
-    if (count == 0)
+    if (count == 0 && (!options.rules.exact || proven()))
       throw Error(ErrorKind::input,
                   "nothing is left to generate: every hypothesis ran into a dead end of "
                   "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them");

@@ -1,6 +1,7 @@
 // Greedy and beam search, and teacher-forced scores, over many sentences at once.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -23,6 +24,8 @@ struct SearchOptions {
   std::span<const std::span<const int32_t>> prompts;
   SearchRules rules;
 
+  double floor = -HUGE_VAL;   // hypotheses below it are dropped: for exact searches
+  int64_t nodes = INT64_MAX;  // rows that may be computed
   bool reads_alignment() const noexcept { return alignment || rules.coverage > 0.0; }
 };
 
@@ -48,6 +51,13 @@ class Search {
   // earlier. Throws Error(input) where the constraints leave a sentence without a hypothesis.
   void run(StepModel& model, const SearchOptions& options, std::span<const int32_t> max_lengths,
            SearchResults& results);
+
+  // What the last run over one sentence says of all hypotheses: that none which it dropped for want
+  // of a place could be among its results; the score of the last of these, where there are as many
+  // as wanted; the rows that it computed.
+  bool proven() const noexcept;
+  double worst() const noexcept;
+  int64_t nodes() const noexcept { return nodes_; }
 
   // Scores one given target for each sentence, without start; end[0], where there is one, is
   // added and scored (reason eos; length without an end). The numbers are those of run(); of the
@@ -83,11 +93,12 @@ class Search {
 
   // Where a lane is.
   struct Progress {
-    int32_t lead = 0;      // steps before the first scored one
-    int32_t finished = 0;  // in finished_
-    int32_t ended = 0;     // all that ever were finished
-    int32_t kept = 0;      // in kept_
-    bool topped = false;   // an ended one has held the best place
+    int32_t lead = 0;            // steps before the first scored one
+    int32_t finished = 0;        // in finished_
+    int32_t ended = 0;           // all that ever were finished
+    int32_t kept = 0;            // in kept_
+    bool topped = false;         // an ended one has held the best place
+    double dropped = -HUGE_VAL;  // no hypothesis without a place was better
   };
 
   struct Rows {
@@ -123,6 +134,7 @@ class Search {
   int32_t width_ = 1;       // continuations of a lane that a step looks at
   int32_t hypotheses_ = 1;  // that a lane keeps
   int32_t heads_ = 1;
+  int64_t nodes_ = 0;
   RowFilter filter_;
   Rows rows_, next_;  // of this step and the next one
   StepScores scores_;
