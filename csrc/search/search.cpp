@@ -433,10 +433,11 @@ void Search::write(const SearchOptions& options, SearchResults& results) {
       hypothesis.log_prob = best->log_prob;
       hypothesis.score = best->score;
     }
-    if (count == 0 && (!options.rules.exact || proven()))
-      throw Error(ErrorKind::input,
-                  "nothing is left to generate: every hypothesis ran into a dead end of "
-                  "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them");
+    if (count > 0 || (options.rules.exact && !proven())) continue;
+    results.reset(0, 0);
+    throw Error(ErrorKind::input,
+                "nothing is left to generate: every hypothesis ran into a dead end of "
+                "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them");
   }
 }
 
