@@ -82,7 +82,7 @@ class DecodeOptions:
     sampling_topk: int = 1
     sampling_topp: float = 1.0
     seed: int | None = None
-    replace_unknowns: bool = False
+    replace_unknowns: bool | str | int = False
     return_logits: bool = False
     timeout: float | None = None
     cancel: Any = None

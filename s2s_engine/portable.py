@@ -9,6 +9,7 @@ _LN2_UPPER = float.fromhex("0x1.62e42feep-1")  # multiples up to 2^20 are exact
 _LN2_LOWER = 1.90821492927058770002e-10
 _LOG2_E = 1.44269504088896340735992468100
 _SQRT_2 = 1.41421356237309504880168872421
+_ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to integer
 _SPLIT = 134217729.0  # 2^27 + 1
 _INVERSE = [1.0 / math.factorial(k) for k in range(2, 14)]
 
@@ -53,12 +54,12 @@ def exponential(high: float, low: float = 0.0) -> float:
         return 0.0
     if high > 709.0:
         return math.inf
-    n = math.floor(high * _LOG2_E + 0.5)
+    n = (high * _LOG2_E + _ROUND) - _ROUND
     r, r_low = _exact_sum(high - n * _LN2_UPPER, low - n * _LN2_LOWER)
     p = 0.0
     for inverse in reversed(_INVERSE):
         p = p * r + inverse
-    return math.ldexp(1.0 + (r + (r * r * p + r_low)), n)
+    return math.ldexp(1.0 + (r + (r * r * p + r_low)), int(n))
 
 
 def power(x: float, y: float) -> float:

@@ -88,21 +88,26 @@ def drawn(logits: NDArray[Any], sampling: Sampling, number: float) -> int | None
     best = max(values.values())
     weights = {i: exponential((x - best) / sampling.temperature) for i, x in values.items()}
     likeliest = sorted(values, key=lambda i: (-values[i], i))[: sampling.topk or None]
+    total = _total(weights, likeliest)
     if sampling.topp < 1:
-        total, reached, fewest = 0.0, 0.0, list[int]()
-        for i in likeliest:
-            total += weights[i]
+        reached, fewest = 0.0, list[int]()
         for i in likeliest:
             if reached < sampling.topp * total:
                 fewest.append(i)
                 reached += weights[i]
         likeliest = fewest
-    total = 0.0
-    for i in sorted(likeliest):
-        total += weights[i]
+        total = _total(weights, likeliest)
     reached = 0.0
     for i in sorted(likeliest):
         reached += weights[i]
         if reached > number * total:
             return i
     return max(likeliest)
+
+
+def _total(weights: dict[int, float], ids: Sequence[int]) -> float:
+    """Added in the order of the ids."""
+    total = 0.0
+    for i in sorted(ids):
+        total += weights[i]
+    return total

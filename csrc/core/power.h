@@ -59,9 +59,10 @@ inline DoublePair logarithm(double x) noexcept {
 // exp(high + low) within 1 ulp; 0 below exp(-708), infinity above exp(709).
 inline double exponential(double high, double low = 0.0) noexcept {
   constexpr double kLog2E = 1.44269504088896340735992468100;
+  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to integer
   if (high < -708.0) return 0.0;
   if (high > 709.0) return HUGE_VAL;
-  const double n = std::floor(high * kLog2E + 0.5);
+  const double n = (high * kLog2E + kRound) - kRound;
   const DoublePair r = exact_sum(high - n * kLn2Upper, low - n * kLn2Lower);
   // 1 / k! for k = 2 ... 13: |r| <= 0.35, the first term left out is below 2^-57.
   constexpr double kInverse[] = {1.0 / 2,        1.0 / 6,         1.0 / 24,

@@ -2,11 +2,10 @@
 // its step, and of nothing else.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
-
-#include "kernels/kernels.h"
 
 namespace s2s {
 
@@ -30,10 +29,17 @@ class Sampler {
   int32_t draw(std::span<const float> logits, const Sampling& rule, double number);
 
  private:
-  void cut(const Sampling& rule);
-  double weight(float logit, float best, double temperature) const noexcept;
+  struct Weighted {
+    double weight;
+    float logit;
+    int32_t id;
+  };
 
-  std::vector<Candidate> pool_;
+  double total() const noexcept;
+  size_t fewest(double enough);
+  void keep(size_t count);
+
+  std::vector<Weighted> pool_;
 };
 
 }  // namespace s2s
