@@ -177,9 +177,13 @@ class Model:
         where this model cannot do what the options ask for.
         """
         decoder = self.graphs["decoder"]
-        if options.return_attention and "alignment" not in decoder.outputs:
-            raise InputError("return_attention is True, but this model gives no alignment")
+        self.check_alignment(options)
         limit = options.limit(source_length)
+        if len(options.prefix or ()) >= limit:
+            raise InputError(
+                f"prefix has {len(options.prefix)} tokens, must have fewer than the {limit} that "
+                "max_length allows here"
+            )
         if "step" in decoder.inputs and limit + steps_before > decoder.inputs["step"].size:
             behind = f" behind {steps_before} of the prompt" if steps_before else ""
             raise InputError(
@@ -187,6 +191,14 @@ class Model:
                 f"{decoder.inputs['step'].size} steps of this model"
             )
         return limit
+
+    def check_alignment(self, options: DecodeOptions) -> None:
+        """InputError where an option reads attention that this model does not give."""
+        name = options.reads_alignment
+        if name is not None and "alignment" not in self.graphs["decoder"].outputs:
+            raise InputError(
+                f"{name} is {getattr(options, name)!r}, but this model gives no alignment"
+            )
 
     def with_self_test(self, test: SelfTest) -> Model:
         """The same model with another self-test."""

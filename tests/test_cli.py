@@ -153,6 +153,28 @@ def test_a_penalty_and_a_rule_are_those_of_the_engine(command: Command, luong: P
         "fairseq, marian\n")  # fmt: skip
 
 
+def test_every_option_of_the_search_can_be_given_by_name(command: Command, luong: Path) -> None:
+    options = {"prefix": ["t4"], "suppress_tokens": [3], "repetition_penalty": 1.5,
+               "sampling_topk": 0, "seed": 3, "num_hypotheses": 2}  # fmt: skip
+    flags = [f"--option={name}={json.dumps(value)}" for name, value in options.items()]
+    ran = command("decode", luong, *flags, "--max-length=6", stdin=b"s1 s2\n")
+    with Engine.load(luong) as engine:
+        found = engine.decode(["s1", "s2"], max_length=6, **options).hypotheses
+        want = [f"{h.score:.6f}\t{' '.join(h.tokens)}\n" for h in found]
+    assert ran == Ran(0, "".join(want), "")
+    # What is no JSON is a text, and an option of its own comes first.
+    named = command("decode", luong, "--option=early_stop=marian", "--option=max_length=3",
+                    "--max-length=1", stdin=b"s1 s2\n")  # fmt: skip
+    assert named.code == 0 and len(named.out.split()) <= 1
+    for text, message in (
+        ("beam", "Invalid value: --option is 'beam', must be NAME=VALUE (see s2s-engine --help)"),
+        ("beam_groups=3", "beam_groups is 3, must divide beam_size, which is 1"),
+        ("prefix=t4", "prefix is 't4', must be a list of tokens or ids"),
+    ):
+        failed = command("decode", luong, f"--option={text}")
+        assert failed == Ran(2, "", f"s2s-engine: {message}\n")
+
+
 def test_json_holds_the_whole_result(command: Command, luong: Path) -> None:
     ran = command("decode", luong, "--json", "--attention", stdin=b"s1 s2\n\n")
     first, second = map(json.loads, ran.out.splitlines())

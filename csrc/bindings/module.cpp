@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 
+#include "bindings/constraints.h"
 #include "bindings/rules.h"
 #include "core/entry.h"
 #include "core/errors.h"
@@ -268,11 +269,15 @@ py::list hypotheses_list(const Range& hypotheses, const Session& session) {
 // --- sessions ---
 
 void check_request(const Plan& plan, int32_t beam_size, int32_t num_hypotheses, bool alignment,
-                   std::span<const int32_t> max_lengths) {
+                   std::span<const int32_t> max_lengths, const SearchRules& rules) {
   if (!plan.has_decoder) refuse("this model has no decoder");
   check_whole("beam_size", beam_size, 1024);
-  check_whole("num_hypotheses", num_hypotheses, beam_size);
-  if (alignment && plan.alignment.slot < 0) refuse("this model gives no alignment");
+  check_whole("num_hypotheses", num_hypotheses, rules.sampling.on ? 1024 : beam_size);
+  if (rules.sampling.on ? beam_size > 1 || rules.groups > 1 : beam_size % rules.groups != 0)
+    refuse("samples take a beam of 1, groups a beam_size that they divide");
+  check_constraints(rules, plan.logits.type.size);
+  if ((alignment || rules.coverage > 0.0) && plan.alignment.slot < 0)
+    refuse("this model gives no alignment");
   for (const int32_t length : max_lengths) check_whole("max_length", length, 1'000'000);
 }
 
@@ -311,7 +316,8 @@ class Prompt {
 py::list decode(Session& session, const py::list& inputs, int32_t beam_size, int32_t num_hypotheses,
                 bool alignment, int32_t max_length, py::handle given, const SearchRules& rules) {
   const Prompt prompt(session, given);
-  check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1});
+  check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1},
+                rules);
   const Sentence sentence(session.model().plan(), inputs);
   const Source source = sentence.source();
   const SearchResults* results = nullptr;
@@ -330,10 +336,12 @@ py::tuple score(Session& session, const py::list& inputs, py::handle target, boo
   const Source source = sentence.source();
   const std::vector<int32_t> ids = target_of(session, target);
   const std::span<const int32_t> view = ids;
+  check_request(session.model().plan(), 1, 1, alignment, {}, {.coverage = rules.coverage});
+  check_constraints(rules, session.model().vocabulary());
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules.penalty);
+    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules);
   }
   return hypothesis_tuple(results->sentence(0).front(), session.model().plan().alignment.type.size);
 }
@@ -347,8 +355,9 @@ py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py
   if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
     refuse("prompts are for models without an encoder, one for every source");
   check_whole("batch_size", batch_size, 1 << 20);
-  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment,
-                max_lengths);
+  if (rules.exact) batch_size = 1;
+  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment, max_lengths,
+                rules);
   std::vector<Prompt> prompts;
   std::vector<std::span<const int32_t>> prompt_views;
   prompts.reserve(given.size());
@@ -462,11 +471,19 @@ PYBIND11_MODULE(_core, module) {
         for (const PlanInput& input : model.plan().inputs) names.push_back(input.name);
         return names;
       });
+  py::class_<Constraints, std::shared_ptr<Constraints>>(module, "Constraints")
+      .def(py::init(&make_constraints), py::kw_only(), py::arg("prefix") = Ids{},
+           py::arg("end") = py::none(), py::arg("suppressed") = Ids{},
+           py::arg("repetition_penalty") = 1.0F, py::arg("no_repeat_ngram_size") = 0,
+           py::arg("automaton") = py::none(), py::arg("continuations") = py::none());
   py::class_<SearchRules>(module, "SearchRules")
       .def(py::init(&make_rules), py::kw_only(), py::arg("ended") = "leave",
            py::arg("stop") = "best", py::arg("limit") = "compete", py::arg("finished_limit") = 1,
            py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
-           py::arg("length_penalty_kind") = "power");
+           py::arg("length_penalty_kind") = "power", py::arg("coverage_penalty") = 0.0,
+           py::arg("beam_groups") = 1, py::arg("diversity_penalty") = 0.0,
+           py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
+           py::arg("max_nodes") = 0);
   py::class_<Session>(module, "Session")
       .def(py::init<std::shared_ptr<const Model>, const std::string&>(), py::arg("model"),
            py::arg("isa"))
