@@ -51,23 +51,23 @@ void additive_energies(const Attention& a) noexcept {
       V sum[kVectors];
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[v] = zero();
+      const auto take = [&](int v, V factor, V query, V memory) noexcept __attribute__((always_inline)) {
+        sum[v] = fma(factor, activation(add(query, memory)), sum[v]);
+      };
       int64_t i = 0;
       for (; i + kLanes <= a.key_size; i += kLanes) {
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
+        times<kVectors>([&](int v) noexcept __attribute__((always_inline)) {
           const int64_t at = i + v * kWidth;
-          sum[v] = fma(load(a.v + at), activation(add(load(a.query + at), load(key + at))), sum[v]);
-        }
+          take(v, load(a.v + at), load(a.query + at), load(key + at));
+        });
       }
       if (i < a.key_size) {
-        const int64_t left = a.key_size - i;
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
+        times<kVectors>([&](int v) noexcept __attribute__((always_inline)) {
           // beyond the end v is 0 and the activation of 0 + 0 finite: the term is 0
-          const V query = load_tail(a.query + i, v, left, zero());
-          const V term = activation(add(query, load_tail(key + i, v, left, zero())));
-          sum[v] = fma(load_tail(a.v + i, v, left, zero()), term, sum[v]);
-        }
+          const int64_t left = a.key_size - i;
+          take(v, load_tail(a.v + i, v, left, zero()), load_tail(a.query + i, v, left, zero()),
+               load_tail(key + i, v, left, zero()));
+        });
       }
       a.weights[j] = a.scale * fold_add(sum);
     }
