@@ -14,13 +14,16 @@ inline constexpr float kE4 = 0.04166628F;
 inline constexpr float kE5 = 0.008366584F;
 inline constexpr float kE6 = 0.0013946451F;
 
-// What exp and tanh are made of, with the factors that tanh folds in.
+// What the functions are made of: for pairs, exp's and tanh's, which folds in powers of two.
 struct Numbers {
   Constant tanh_end = 10.0F;         // 1 from about 9.1 on
   Constant round = 12582912.0F;      // 1.5 * 2^23: adding it rounds to integer
   Constant exp_low = -87.3365402F;   // the last float with exp(x) >= 2^-126
   Constant exp_end = 0x1.62e43p+6F;  // the first float whose exp overflows
   Constant infinity = kInfinity;
+  Constant one = 1.0F, two = 2.0F, half = 0.5F, minus_half = -0.5F;
+  Constant fifth = 0.2F, sixth = 1.0F / 6.0F;
+  Constant log3 = 0.6666641F, log5 = 0.40021706F, log7 = 0.27999014F, log9 = 0.2802514F;
   Constant log2e[2] = {kLog2E, 2.0F * kLog2E};
   Constant ln2_high[2] = {-kLn2High, -0.5F * kLn2High};
   Constant ln2_low[2] = {-kLn2Low, -0.5F * kLn2Low};
@@ -63,8 +66,8 @@ inline Numbers numbers;
   q = fma(q, r, set(numbers.e3[1]));
   q = fma(q, r, set(numbers.e2[1]));
   const V half = fma(mul(r, r), q, r);  // (exp(2r) - 1) / 2
-  const V power = add_exponent(set(1.0F), shifted);
-  const V z = fma(power, half, fma(power, set(0.5F), set(-0.5F)));
+  const V power = add_exponent(set(numbers.one), shifted);
+  const V z = fma(power, half, fma(power, set(numbers.half), set(numbers.minus_half)));
   return with_sign(div(z, add(z, set(1.0F))), x);
 }
 
@@ -77,11 +80,11 @@ inline Numbers numbers;
 // log(1 + y) for 0 <= y <= 1 through s = y / (2 + y): 2 atanh(s) = 2s + s^3 (minimax in s^2).
 // At most 2 ulp.
 [[gnu::always_inline]] inline V log1p(V y) noexcept {
-  const V s = div(y, add(y, set(2.0F)));
+  const V s = div(y, add(y, set(numbers.two)));
   const V square = mul(s, s);
-  V p = fma(set(0.2802514F), square, set(0.27999014F));
-  p = fma(p, square, set(0.40021706F));
-  p = fma(p, square, set(0.6666641F));
+  V p = fma(set(numbers.log9), square, set(numbers.log7));
+  p = fma(p, square, set(numbers.log5));
+  p = fma(p, square, set(numbers.log3));
   return fma(mul(s, square), p, add(s, s));
 }
 
@@ -102,10 +105,10 @@ struct Fixed {
     if constexpr (kind == Activation::tanh) return tanh(x);
     if constexpr (kind == Activation::sigmoid) return sigmoid(x);
     if constexpr (kind == Activation::hard_sigmoid) {
-      return clip_to_unit(fma(x, set(0.2F), set(0.5F)));
+      return clip_to_unit(fma(x, set(numbers.fifth), set(numbers.half)));
     }
     if constexpr (kind == Activation::hard_sigmoid_6) {  // within 2^-24 of the division by 6
-      return clip_to_unit(fma(x, set(1.0F / 6.0F), set(0.5F)));
+      return clip_to_unit(fma(x, set(numbers.sixth), set(numbers.half)));
     }
     if constexpr (kind == Activation::relu) return max(set(0.0F), x);
     if constexpr (kind == Activation::softplus) return softplus(x);

@@ -16,7 +16,15 @@ inline M first(int64_t n) noexcept {  // the mask of lanes 0 ... n-1
 
 inline V zero() noexcept { return _mm512_setzero_ps(); }
 inline V set(float x) noexcept { return _mm512_set1_ps(x); }
-using Constant = float;  // a number of a formula
+// A number of a formula, which stays an operand in memory (see vec_avx2.h).
+struct Constant {
+  constexpr Constant(float x) noexcept : value(x) {}
+  float value;
+};
+inline V set(Constant& x) noexcept {
+  asm("" : "+m"(x));
+  return _mm512_set1_ps(x.value);
+}
 inline V load(const float* p) noexcept { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) noexcept { _mm512_storeu_ps(p, v); }
 // The first n floats at p, `fill` in the other lanes; nothing else is read.
