@@ -4,11 +4,11 @@
 
 inline constexpr int64_t kBlock = 64;  // terms; the last block of a segment takes what is left
 
-// noinline: each tile keeps its own registers.
-template <int R, int P, int U, class Weight>
-[[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row, int64_t panel,
-                            int64_t offset) noexcept {
-  const int64_t column = panel * kLanes + offset;
+// Registers first ... first + U - 1 of each panel's line. noinline: each tile keeps its own registers.
+template <int R, int P, int U, int first, class Weight>
+[[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row,
+                            int64_t panel) noexcept {
+  const int64_t column = panel * kLanes + first * kWidth;
   const float* from[R];
   float* to[R];
 #pragma GCC unroll 8
@@ -18,7 +18,6 @@ template <int R, int P, int U, class Weight>
   }
   const int64_t stride = a.depth * kLanes;
   const Weight* weight = weights + panel * stride;
-  const int first = U == kVectors ? 0 : int(offset / kWidth);  // register of the panel's line
   for (int64_t s = 0; s < a.segment_count; ++s) {
     const Segment& segment = a.segments[s];
     const int64_t size = segment.size;
@@ -39,7 +38,7 @@ template <int R, int P, int U, class Weight>
 #pragma GCC unroll 2
       for (; k < end; ++k) {
         if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-        multiply_add<R, P, U>(sum, weight, first, stride, x, k);
+        multiply_add<R, P, U, first>(sum, weight, stride, x, k);
         weight += kLanes;
       }
 #pragma GCC unroll 8
@@ -62,9 +61,8 @@ template <int R, int P, class Weight>
 inline void panel_tile(const Linear& a, const Weight* weights, int64_t row,
                        int64_t panel) noexcept {
   constexpr int U = tile_vectors<Weight, R>();
-  for (int64_t offset = 0; offset < kLanes; offset += U * kWidth) {
-    tile<R, P, U>(a, weights, row, panel, offset);
-  }
+  tile<R, P, U, 0>(a, weights, row, panel);
+  if constexpr (U < kVectors) tile<R, P, U, U>(a, weights, row, panel);
 }
 
 template <int R, int P, class Weight>

@@ -47,14 +47,13 @@ inline void quantise_rows(const Linear& a) noexcept {
   return kByteOffset == 0 ? sum : add(sum, load(offset));
 }
 
-template <int R, int P, int U>
-[[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row, int64_t panel,
-                            int64_t offset) noexcept {
+template <int R, int P, int U, int first>
+[[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row,
+                            int64_t panel) noexcept {
   constexpr int64_t line = kLine<int8_t>;
-  const int64_t column = panel * kLanes + offset;
+  const int64_t column = panel * kLanes + first * kWidth;
   const int64_t groups = (a.depth + 3) / 4, stride = groups * line;
   const int8_t* weight = weights + panel * stride;
-  const int first = U == kVectors ? 0 : int(offset / kWidth);  // register of the panel's line
   const float* scratch = a.bytes.scratch + row * quantised_stride(a.depth);
   const uint8_t* x[R];
 #pragma GCC unroll 8
@@ -72,7 +71,7 @@ template <int R, int P, int U>
   }
   for (int64_t k = 0; k < groups; ++k) {
     if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-    multiply_add<R, P, U>(sum, weight, first, stride, x, k);
+    multiply_add<R, P, U, first>(sum, weight, stride, x, k);
     weight += line;
   }
 #pragma GCC unroll 8

@@ -53,10 +53,10 @@ inline constexpr int64_t kGroup = 2;  // panels that many rows share while they 
 [[gnu::always_inline]] inline I sum_of(I w, Four term, I sum) noexcept { return dot(w, term, sum); }
 
 // One line of a tile. The smaller set, weights or inputs, stays in registers; the other passes by.
-template <int R, int P, int U, class Sum, class Weight, class Input>
+template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 [[gnu::always_inline]] inline void multiply_add(Sum (&sum)[R][P][U], const Weight* weight,
-                                                int first, int64_t stride,
-                                                const Input* const (&x)[R], int64_t k) noexcept {
+                                                int64_t stride, const Input* const (&x)[R],
+                                                int64_t k) noexcept {
   if constexpr (R > P * U) {
     Sum w[P][U];
 #pragma GCC unroll 8
