@@ -138,7 +138,9 @@ def test_a_kernel_object_has_one_symbol_and_needs_no_library(path: Path) -> None
     assert not {"-ffast-math", "-march=native", "-Ofast"} & set(flags)
     if not is_for_this_machine(path):
         pytest.skip(f"the compiler builds for {machine()}")
-    listing = subprocess.run(["nm", "-C", str(object_of(path))], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["nm", "-C", str(object_of(path))], capture_output=True, text=True, check=True
+    )
     symbols = [line[17:].split(" ", 1) for line in listing.stdout.splitlines()]
     weak = [name for kind, name in symbols if kind in "WwVvu"]
     assert not weak

@@ -15,7 +15,8 @@ constexpr int tile_vectors() {
   return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
 }
 // Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
-// than needed. The last tile takes up to `widest` panels, so that no lone panel is left over.
+// than needed and than there are registers to address. The last tile takes up to `widest` panels, so
+// that no lone panel is left over.
 template <int R>
 constexpr int tile_panels() {
   if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;
@@ -23,7 +24,7 @@ constexpr int tile_panels() {
 }
 template <int R>
 constexpr int widest_panels() {
-  if (kRegisters == 32) return R == 1 ? 7 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
+  if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 3 : 1;
 }
 template <class Weight>
@@ -42,6 +43,13 @@ inline constexpr int64_t kGroup = 2;  // panels that many rows share while they 
 }
 [[gnu::always_inline]] inline I line_vector(const int8_t* line, int v) noexcept {
   return load_bytes(line + v * 4 * kWidth);
+}
+
+// The register that is the i-th to be multiplied: of bfloat16 words, the two that one load gives
+// follow each other.
+template <class Weight, int U>
+constexpr int order(int i) {
+  return sizeof(Weight) == 2 && U == kVectors ? i % 2 * (U / 2) + i / 2 : i;
 }
 
 // What line k multiplies, for all outputs alike, and the sum of the products.
@@ -80,7 +88,8 @@ template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) {
+      for (int i = 0; i < U; ++i) {
+        const int u = order<Weight, U>(i);
         const Sum w = line_vector(weight + p * stride, first + u);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][p][u] = sum_of(w, term[r], sum[r][p][u]);
