@@ -4,7 +4,8 @@
 
 inline constexpr int64_t kBlock = 64;  // terms; the last block of a segment takes what is left
 
-// Registers first ... first + U - 1 of each panel's line. noinline: each tile keeps its own registers.
+// Registers first ... first + U - 1 of each panel's line. noinline: each tile keeps its own
+// registers.
 template <int R, int P, int U, int first, class Weight>
 [[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row,
                             int64_t panel) noexcept {

@@ -16,13 +16,8 @@ inline constexpr float kE6 = 0.0013946451F;
 
 // What the functions are made of: for pairs, exp's and tanh's, which folds in powers of two.
 struct Numbers {
-  Constant tanh_end = 10.0F;         // 1 from about 9.1 on
-  Constant round = 12582912.0F;      // 1.5 * 2^23: adding it rounds to integer
-  Constant exp_low = -87.3365402F;   // the last float with exp(x) >= 2^-126
-  Constant exp_end = 0x1.62e43p+6F;  // the first float whose exp overflows
-  Constant infinity = kInfinity;
+  Constant round = 12582912.0F;  // 1.5 * 2^23: adding it rounds to integer
   Constant one = 1.0F, two = 2.0F, half = 0.5F, minus_half = -0.5F;
-  Constant fifth = 0.2F, sixth = 1.0F / 6.0F;
   Constant log3 = 0.6666641F, log5 = 0.40021706F, log7 = 0.27999014F, log9 = 0.2802514F;
   Constant log2e[2] = {kLog2E, 2.0F * kLog2E};
   Constant ln2_high[2] = {-kLn2High, -0.5F * kLn2High};
@@ -34,6 +29,15 @@ struct Numbers {
   Constant e6[2] = {kE6, 32.0F * kE6};
 };
 inline Numbers numbers;
+
+// What the ranges of exp and tanh end with.
+struct Bounds {
+  Bound tanh_end = 10.0F;         // 1 from about 9.1 on
+  Bound exp_low = -87.3365402F;   // the last float with exp(x) >= 2^-126
+  Bound exp_end = 0x1.62e43p+6F;  // the first float whose exp overflows
+  Bound infinity = kInfinity;
+};
+inline Bounds bounds;
 
 // n = round(x / ln 2), r = x - n ln 2, exp(x) = 2^n exp(r). At most 0.93 ulp; results below
 // 2^-126 (x < -87.33654) are flushed to 0, above the range is +inf.
@@ -49,15 +53,15 @@ inline Numbers numbers;
   p = fma(p, r, set(1.0F));
   p = add_exponent(p, shifted);
   // x + inf: +inf above the range, NaN for NaN, which is neither less nor greater.
-  p = select(less(x, set(numbers.exp_end)), p, add(x, set(numbers.infinity)));
-  return select(less(x, set(numbers.exp_low)), zero(), p);
+  p = select(less(x, set(bounds.exp_end)), p, add(x, set(bounds.infinity)));
+  return select(less(x, set(bounds.exp_low)), zero(), p);
 }
 
 // With a = |x|, n = round(2a / ln 2) and r = a - n ln(2) / 2:
 // z = (exp(2a) - 1) / 2 = 2^n (exp(2r) - 1) / 2 + (2^n - 1) / 2, tanh = z / (z + 1).
 // At most 2.5 ulp everywhere, also near 0; exactly 1 from about 9.1 on (z + 1 rounds to z).
 [[gnu::always_inline]] inline V tanh(V x) noexcept {
-  const V a = min(set(numbers.tanh_end), abs(x));  // NaN stays
+  const V a = min(set(bounds.tanh_end), abs(x));  // NaN stays
   const V shifted = fma(a, set(numbers.log2e[1]), set(numbers.round));
   const V n = sub(shifted, set(numbers.round));
   const V r = fma(n, set(numbers.ln2_low[1]), fma(n, set(numbers.ln2_high[1]), a));
@@ -105,10 +109,10 @@ struct Fixed {
     if constexpr (kind == Activation::tanh) return tanh(x);
     if constexpr (kind == Activation::sigmoid) return sigmoid(x);
     if constexpr (kind == Activation::hard_sigmoid) {
-      return clip_to_unit(fma(x, set(numbers.fifth), set(numbers.half)));
+      return clip_to_unit(fma(x, set(0.2F), set(0.5F)));
     }
     if constexpr (kind == Activation::hard_sigmoid_6) {  // within 2^-24 of the division by 6
-      return clip_to_unit(fma(x, set(numbers.sixth), set(numbers.half)));
+      return clip_to_unit(fma(x, set(1.0F / 6.0F), set(0.5F)));
     }
     if constexpr (kind == Activation::relu) return max(set(0.0F), x);
     if constexpr (kind == Activation::softplus) return softplus(x);

@@ -15,8 +15,8 @@ constexpr int tile_vectors() {
   return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
 }
 // Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
-// than needed and than there are registers to address. The last tile takes up to `widest` panels, so
-// that no lone panel is left over.
+// than needed and than there are registers to address. The last tile takes up to `widest` panels,
+// so that no lone panel is left over.
 template <int R>
 constexpr int tile_panels() {
   if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;

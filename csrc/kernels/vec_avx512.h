@@ -16,12 +16,13 @@ inline M first(int64_t n) noexcept {  // the mask of lanes 0 ... n-1
 
 inline V zero() noexcept { return _mm512_setzero_ps(); }
 inline V set(float x) noexcept { return _mm512_set1_ps(x); }
-// A number of a formula, which stays an operand in memory (see vec_avx2.h).
-struct Constant {
-  constexpr Constant(float x) noexcept : value(x) {}
+using Constant = float;  // a number of a formula
+// One that bounds a range: an operand in memory (see vec_avx2.h), so that the others fit.
+struct Bound {
+  constexpr Bound(float x) noexcept : value(x) {}
   float value;
 };
-inline V set(Constant& x) noexcept {
+inline V set(Bound& x) noexcept {
   asm("" : "+m"(x));
   return _mm512_set1_ps(x.value);
 }
