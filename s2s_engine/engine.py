@@ -342,7 +342,7 @@ class Engine:
             raise ModelFormatError(
                 "this model has no self-test: s2s_engine.self_test.attach(model) makes one"
             )
-        source = list(test.source)
+        source = test.call
         if not self._has_decoder:
             return compare(test, self.decode(source, prepared=True).hypotheses[0].token_log_probs)
         score = self.score(source, list(test.target), prepared=True)

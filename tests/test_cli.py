@@ -342,7 +342,7 @@ def test_a_damaged_file(name: str, command: Command, luong: Path) -> None:
     ("arguments", "message"),
     [
         ((), "Missing command."),
-        (("convert",), "No such command 'convert'."),
+        (("transmute",), "No such command 'transmute'."),
         (("bench",), "No such command 'bench'."),
         (("plot", "m"), "Missing argument 'TOKENS'."),
         (("plot", "m", "a"), "Missing option '--output'"),

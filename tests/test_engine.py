@@ -527,7 +527,6 @@ def test_what_is_not_built_says_so() -> None:
         "decode_async": lambda: asyncio.run(engine.decode_async([4])),
         "estimate_memory": lambda: engine.estimate_memory(5),
         "show_progress": lambda: engine.decode_batch([[4]], show_progress=True),
-        "importer": lambda: Engine.load("x.pt", importer="opennmt"),
         "a model without a decoder": lambda: Engine.load(models.tagger()).score([4], [4]),
     }
     for name, call in calls.items():

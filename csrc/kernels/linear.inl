@@ -77,8 +77,8 @@ inline void last_panels(const Linear& a, const Weight* weights, int64_t row, int
 template <int R, class Weight>
 inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_t begin,
                      int64_t end) noexcept {
-  constexpr int P = tile_panels<R>();
-  constexpr int widest = widest_panels<R>();
+  constexpr int P = tile_panels<Weight, R>();
+  constexpr int widest = widest_panels<Weight, R>();
   for (; end - begin > widest; begin += P) panel_tile<R, P>(a, weights, row, begin);
   last_panels<R, widest>(a, weights, row, begin, end - begin);
 }

@@ -47,10 +47,18 @@ inline void quantise_rows(const Linear& a) noexcept {
   return kByteOffset == 0 ? sum : add(sum, load(offset));
 }
 
+// Sums side by side of one output, each over every C-th group: sums of integers may be split.
+template <int R, int P, int U>
+constexpr int chains() {
+  return R * P * U < 8 ? 8 / (R * P * U) : 1;
+}
+
+// noinline: each tile keeps its own registers.
 template <int R, int P, int U, int first>
 [[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row,
                             int64_t panel) noexcept {
   constexpr int64_t line = kLine<int8_t>;
+  constexpr int C = chains<R, P, U>();
   const int64_t column = panel * kLanes + first * kWidth;
   const int64_t groups = (a.depth + 3) / 4, stride = groups * line;
   const int8_t* weight = weights + panel * stride;
@@ -60,19 +68,43 @@ template <int R, int P, int U, int first>
   for (int r = 0; r < R; ++r) {
     x[r] = reinterpret_cast<const uint8_t*>(scratch + r * quantised_stride(a.depth));
   }
-  I sum[R][P][U];
+  I sum[C][R][P][U];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
+  for (int c = 0; c < C; ++c) {
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
+    for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) sum[r][p][u] = zero_ints();
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+        for (int u = 0; u < U; ++u) sum[c][r][p][u] = zero_ints();
+      }
     }
   }
-  for (int64_t k = 0; k < groups; ++k) {
-    if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-    multiply_add<R, P, U, first>(sum, weight, stride, x, k);
+  int64_t k = 0;
+#pragma GCC unroll 1
+  for (; k + C <= groups; k += C) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+      if constexpr (R > 2) fetch_ahead<P>(weight, stride);
+      multiply_add<R, P, U, first>(sum[c], weight, stride, x, k + c);
+      weight += line;
+    }
+  }
+#pragma GCC unroll 1
+  for (; C > 1 && k < groups; ++k) {
+    multiply_add<R, P, U, first>(sum[0], weight, stride, x, k);
     weight += line;
+  }
+#pragma GCC unroll 8
+  for (int c = 1; c < C; ++c) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+        for (int u = 0; u < U; ++u) sum[0][r][p][u] = add(sum[0][r][p][u], sum[c][r][p][u]);
+      }
+    }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -85,7 +117,7 @@ template <int R, int P, int U, int first>
       for (int u = 0; u < U; ++u) {
         const int at = p * int(kLanes) + u * kWidth;
         const V scale = mul(load(a.bytes.scale + column + at), input_scale);
-        const V total = to_floats(without_offset(sum[r][p][u], a.bytes.offset + column + at));
+        const V total = to_floats(without_offset(sum[0][r][p][u], a.bytes.offset + column + at));
         store(to + at, fma(total, scale, load(from + at)));
       }
     }

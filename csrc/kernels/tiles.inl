@@ -15,15 +15,18 @@ constexpr int tile_vectors() {
   return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
 }
 // Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
-// than needed and than there are registers to address. The last tile takes up to `widest` panels,
-// so that no lone panel is left over.
-template <int R>
+// than needed and than there are registers to address; few rows of bytes find their chains along k,
+// and read one stream. The last tile takes up to `widest` panels, so that no lone panel is left
+// over.
+template <class Weight, int R>
 constexpr int tile_panels() {
+  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
   if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 2 : 1;
 }
-template <int R>
+template <class Weight, int R>
 constexpr int widest_panels() {
+  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
   if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 3 : 1;
 }
@@ -115,4 +118,4 @@ template <int P, class Weight>
 }
 
 // What totals start from where there is no `init`.
-alignas(64) inline constexpr float kZeros[widest_panels<1>() * kLanes] = {};
+alignas(64) inline constexpr float kZeros[widest_panels<float, 1>() * kLanes] = {};

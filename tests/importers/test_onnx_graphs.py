@@ -17,7 +17,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 sys.path.append(str(Path(__file__).parent / "data" / "onnx"))
-import make  # noqa: E402
+import make_onnx as make  # noqa: E402
 import onnx_networks as networks  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 from test_onnx import DATA, IDS, stored  # noqa: E402

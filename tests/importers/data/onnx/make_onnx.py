@@ -1,7 +1,7 @@
 """Writes dynamo.zip: the networks of onnx_networks.py through torch.onnx.export(dynamo=True).
 
 Made once with torch 2.13.0, onnx 1.23.2 and onnxscript 0.7.2 (pip install torch onnx onnxscript),
-seed 1: python tests/importers/data/onnx/make.py [folder]. Each graph has a process of its own:
+seed 1: python tests/importers/data/onnx/make_onnx.py [folder]. Each graph has a process of its own:
 behind the first export of a process this torch fixes the length of the next ones.
 """
 

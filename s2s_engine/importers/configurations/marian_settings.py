@@ -11,11 +11,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
-from .checkpoint import Checkpoint
-from .importer import Options
-from .readers.marian_vocabularies import END, UNKNOWN, Vocabulary, read_vocabulary
-from .readers.yaml import read_yaml, text_of
+from ...errors import ModelFormatError
+from ..checkpoint import Checkpoint
+from ..importer import Options
+from ..readers.marian_vocabularies import END, UNKNOWN, Vocabulary, read_vocabulary
+from ..readers.yaml import read_yaml, text_of
 
 MAX_NAME = 255
 BEAM_SIZE, MAX_LENGTH_FACTOR = 12, 3  # Marian's decoder, where nothing else is said
