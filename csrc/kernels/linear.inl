@@ -106,7 +106,7 @@ inline int64_t next_rows(int64_t left) noexcept {
 // All rows and panels, for weights of one type.
 template <class Weight>
 inline void all_tiles(const Linear& a, const Weight* weights) noexcept {
-  constexpr int tallest = kTileRows<Weight>;
+  constexpr int tallest = tile_rows<Weight>();
   if (a.rows <= tallest) return some_rows<tallest>(a, weights, a.rows, 0, 0, a.panels);
   for (int64_t begin = 0; begin < a.panels; begin += kGroup) {
     const int64_t end = begin + kGroup < a.panels ? begin + kGroup : a.panels;

@@ -11,7 +11,7 @@ inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
 // would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
 template <class Weight, int R>
 constexpr int tile_vectors() {
-  if (kWidth == 4) return 4;
+  if (kWidth == 4) return kRegisters == 32 && R < 3 ? kVectors : kVectors / 2;
   return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
 }
 // Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
@@ -21,19 +21,23 @@ constexpr int tile_vectors() {
 template <class Weight, int R>
 constexpr int tile_panels() {
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
+  if (kWidth == 4) return 1;
   if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 2 : 1;
 }
 template <class Weight, int R>
 constexpr int widest_panels() {
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
+  if (kWidth == 4) return 1;
   if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 3 : 1;
 }
 template <class Weight>
-inline constexpr int kTileRows = kRegisters == 32 ? 8
-                                 : kWidth != 8    ? 1
-                                                  : (sizeof(Weight) == 1 ? 4 : 6);
+constexpr int tile_rows() {
+  if (kWidth == 4) return kRegisters == 32 ? 5 : 1;
+  if (kRegisters == 32) return 8;
+  return sizeof(Weight) == 1 ? 4 : 6;
+}
 inline constexpr int64_t kGroup = 2;  // panels that many rows share while they are in cache
 
 // Register v of a line.
