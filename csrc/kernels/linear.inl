@@ -9,6 +9,7 @@ inline constexpr int64_t kBlock = 64;  // terms; the last block of a segment tak
 template <int R, int P, int U, int first, class Weight>
 [[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row,
                             int64_t panel) noexcept {
+  static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
   const int64_t column = panel * kLanes + first * kWidth;
   const float* from[R];
   float* to[R];

@@ -59,6 +59,7 @@ template <int R, int P, int U, int first>
                             int64_t panel) noexcept {
   constexpr int64_t line = kLine<int8_t>;
   constexpr int C = chains<R, P, U>();
+  static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
   const int64_t column = panel * kLanes + first * kWidth;
   const int64_t groups = (a.depth + 3) / 4, stride = groups * line;
   const int8_t* weight = weights + panel * stride;
