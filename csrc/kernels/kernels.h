@@ -263,5 +263,7 @@ extern const Kernels kPortable;
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kNeon;
+extern const Kernels kNeonDot;
 
 }  // namespace s2s

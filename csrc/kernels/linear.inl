@@ -4,11 +4,13 @@
 
 inline constexpr int64_t kBlock = 64;  // terms; the last block of a segment takes what is left
 
-// noinline: each tile keeps its own registers.
-template <int R, int P, int U, class Weight>
-[[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row, int64_t panel,
-                            int64_t offset) noexcept {
-  const int64_t column = panel * kLanes + offset;
+// Registers first ... first + U - 1 of each panel's line. noinline: each tile keeps its own
+// registers.
+template <int R, int P, int U, int first, class Weight>
+[[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row,
+                            int64_t panel) noexcept {
+  static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
+  const int64_t column = panel * kLanes + first * kWidth;
   const float* from[R];
   float* to[R];
 #pragma GCC unroll 8
@@ -18,7 +20,6 @@ template <int R, int P, int U, class Weight>
   }
   const int64_t stride = a.depth * kLanes;
   const Weight* weight = weights + panel * stride;
-  const int first = U == kVectors ? 0 : int(offset / kWidth);  // register of the panel's line
   for (int64_t s = 0; s < a.segment_count; ++s) {
     const Segment& segment = a.segments[s];
     const int64_t size = segment.size;
@@ -39,7 +40,7 @@ template <int R, int P, int U, class Weight>
 #pragma GCC unroll 2
       for (; k < end; ++k) {
         if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-        multiply_add<R, P, U>(sum, weight, first, stride, x, k);
+        multiply_add<R, P, U, first>(sum, weight, stride, x, k);
         weight += kLanes;
       }
 #pragma GCC unroll 8
@@ -62,9 +63,8 @@ template <int R, int P, class Weight>
 inline void panel_tile(const Linear& a, const Weight* weights, int64_t row,
                        int64_t panel) noexcept {
   constexpr int U = tile_vectors<Weight, R>();
-  for (int64_t offset = 0; offset < kLanes; offset += U * kWidth) {
-    tile<R, P, U>(a, weights, row, panel, offset);
-  }
+  tile<R, P, U, 0>(a, weights, row, panel);
+  if constexpr (U < kVectors) tile<R, P, U, U>(a, weights, row, panel);
 }
 
 template <int R, int P, class Weight>
@@ -107,7 +107,7 @@ inline int64_t next_rows(int64_t left) noexcept {
 // All rows and panels, for weights of one type.
 template <class Weight>
 inline void all_tiles(const Linear& a, const Weight* weights) noexcept {
-  constexpr int tallest = kTileRows<Weight>;
+  constexpr int tallest = tile_rows<Weight>();
   if (a.rows <= tallest) return some_rows<tallest>(a, weights, a.rows, 0, 0, a.panels);
   for (int64_t begin = 0; begin < a.panels; begin += kGroup) {
     const int64_t end = begin + kGroup < a.panels ? begin + kGroup : a.panels;

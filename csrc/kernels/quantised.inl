@@ -54,15 +54,15 @@ constexpr int chains() {
 }
 
 // noinline: each tile keeps its own registers.
-template <int R, int P, int U>
-[[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row, int64_t panel,
-                            int64_t offset) noexcept {
+template <int R, int P, int U, int first>
+[[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row,
+                            int64_t panel) noexcept {
   constexpr int64_t line = kLine<int8_t>;
   constexpr int C = chains<R, P, U>();
-  const int64_t column = panel * kLanes + offset;
+  static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
+  const int64_t column = panel * kLanes + first * kWidth;
   const int64_t groups = (a.depth + 3) / 4, stride = groups * line;
   const int8_t* weight = weights + panel * stride;
-  const int first = U == kVectors ? 0 : int(offset / kWidth);  // register of the panel's line
   const float* scratch = a.bytes.scratch + row * quantised_stride(a.depth);
   const uint8_t* x[R];
 #pragma GCC unroll 8
@@ -87,13 +87,13 @@ template <int R, int P, int U>
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
       if constexpr (R > 2) fetch_ahead<P>(weight, stride);
-      multiply_add<R, P, U>(sum[c], weight, first, stride, x, k + c);
+      multiply_add<R, P, U, first>(sum[c], weight, stride, x, k + c);
       weight += line;
     }
   }
 #pragma GCC unroll 1
   for (; C > 1 && k < groups; ++k) {
-    multiply_add<R, P, U>(sum[0], weight, first, stride, x, k);
+    multiply_add<R, P, U, first>(sum[0], weight, stride, x, k);
     weight += line;
   }
 #pragma GCC unroll 8

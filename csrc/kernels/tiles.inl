@@ -11,28 +11,33 @@ inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
 // would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
 template <class Weight, int R>
 constexpr int tile_vectors() {
-  if (kWidth == 4) return 4;
+  if (kWidth == 4) return kRegisters == 32 && R < 3 ? kVectors : kVectors / 2;
   return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
 }
 // Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
-// than needed; few rows of bytes find their chains along k, and read one stream. The last tile
-// takes up to `widest` panels, so that no lone panel is left over.
+// than needed and than there are registers to address; few rows of bytes find their chains along k,
+// and read one stream. The last tile takes up to `widest` panels, so that no lone panel is left
+// over.
 template <class Weight, int R>
 constexpr int tile_panels() {
+  if (kWidth == 4) return 1;
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
   if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 2 : 1;
 }
 template <class Weight, int R>
 constexpr int widest_panels() {
+  if (kWidth == 4) return 1;
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
-  if (kRegisters == 32) return R == 1 ? 7 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
-  return kWidth == 8 && R == 1 ? (sizeof(Weight) == 4 ? 3 : 2) : 1;
+  if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
+  return kWidth == 8 && R == 1 ? 3 : 1;
 }
 template <class Weight>
-inline constexpr int kTileRows = kRegisters == 32 ? 8
-                                 : kWidth != 8    ? 1
-                                                  : (sizeof(Weight) == 1 ? 4 : 6);
+constexpr int tile_rows() {
+  if (kWidth == 4) return kRegisters == 32 ? 5 : 1;
+  if (kRegisters == 32) return 8;
+  return sizeof(Weight) == 1 ? 4 : 6;
+}
 inline constexpr int64_t kGroup = 2;  // panels that many rows share while they are in cache
 
 // Register v of a line.
@@ -47,6 +52,13 @@ inline constexpr int64_t kGroup = 2;  // panels that many rows share while they 
   return load_bytes(line + v * 4 * kWidth);
 }
 
+// The register that is the i-th to be multiplied: of bfloat16 words, the two that one load gives
+// follow each other.
+template <class Weight, int U>
+constexpr int order(int i) {
+  return sizeof(Weight) == 2 && U == kVectors ? i % 2 * (U / 2) + i / 2 : i;
+}
+
 // What line k multiplies, for all outputs alike, and the sum of the products.
 [[gnu::always_inline]] inline V term_of(const float* x, int64_t k) noexcept { return set(x[k]); }
 [[gnu::always_inline]] inline Four term_of(const uint8_t* x, int64_t k) noexcept {
@@ -56,10 +68,10 @@ inline constexpr int64_t kGroup = 2;  // panels that many rows share while they 
 [[gnu::always_inline]] inline I sum_of(I w, Four term, I sum) noexcept { return dot(w, term, sum); }
 
 // One line of a tile. The smaller set, weights or inputs, stays in registers; the other passes by.
-template <int R, int P, int U, class Sum, class Weight, class Input>
+template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 [[gnu::always_inline]] inline void multiply_add(Sum (&sum)[R][P][U], const Weight* weight,
-                                                int first, int64_t stride,
-                                                const Input* const (&x)[R], int64_t k) noexcept {
+                                                int64_t stride, const Input* const (&x)[R],
+                                                int64_t k) noexcept {
   if constexpr (R > P * U) {
     Sum w[P][U];
 #pragma GCC unroll 8
@@ -83,7 +95,8 @@ template <int R, int P, int U, class Sum, class Weight, class Input>
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) {
+      for (int i = 0; i < U; ++i) {
+        const int u = order<Weight, U>(i);
         const Sum w = line_vector(weight + p * stride, first + u);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][p][u] = sum_of(w, term[r], sum[r][p][u]);

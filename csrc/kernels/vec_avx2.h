@@ -13,6 +13,18 @@ inline __m256i first(int64_t n) noexcept {  // the mask of lanes 0 ... n-1
 
 inline V zero() noexcept { return _mm256_setzero_ps(); }
 inline V set(float x) noexcept { return _mm256_set1_ps(x); }
+// A number of a formula, which stays an operand in memory: sixteen registers do not hold those of
+// exp and tanh beside the data, and a compiler that moves them out of a loop puts them on the
+// stack. The empty statement claims to change it, so that nothing is moved.
+struct Constant {
+  constexpr Constant(float x) noexcept : repeated{x, x, x, x, x, x, x, x} {}
+  alignas(32) float repeated[kWidth];
+};
+using Bound = Constant;  // one that bounds a range
+inline V set(Constant& x) noexcept {
+  asm("" : "+m"(x));
+  return _mm256_load_ps(x.repeated);
+}
 inline V load(const float* p) noexcept { return _mm256_loadu_ps(p); }
 inline void store(float* p, V v) noexcept { _mm256_storeu_ps(p, v); }
 // The first n floats at p, `fill` in the other lanes; nothing else is read.

@@ -16,6 +16,16 @@ inline M first(int64_t n) noexcept {  // the mask of lanes 0 ... n-1
 
 inline V zero() noexcept { return _mm512_setzero_ps(); }
 inline V set(float x) noexcept { return _mm512_set1_ps(x); }
+using Constant = float;  // a number of a formula
+// One that bounds a range: an operand in memory (see vec_avx2.h), so that the others fit.
+struct Bound {
+  constexpr Bound(float x) noexcept : value(x) {}
+  float value;
+};
+inline V set(Bound& x) noexcept {
+  asm("" : "+m"(x));
+  return _mm512_set1_ps(x.value);
+}
 inline V load(const float* p) noexcept { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) noexcept { _mm512_storeu_ps(p, v); }
 // The first n floats at p, `fill` in the other lanes; nothing else is read.

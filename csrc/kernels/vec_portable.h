@@ -12,6 +12,8 @@ inline constexpr int kRegisters = 16;  // what a tile may plan with
 
 inline V zero() noexcept { return V{}; }
 inline V set(float x) noexcept { return V{x, x, x, x}; }
+using Constant = float;  // a number of a formula
+using Bound = float;     // one that bounds a range
 inline V load(const float* p) noexcept {
   V v;
   __builtin_memcpy(&v, p, sizeof v);
