@@ -17,6 +17,7 @@ from typing import Annotated, Any, BinaryIO, TypeAlias, cast
 import typer
 
 from . import __version__, listing
+from .bench.command import bench
 from .demo import demo_model
 from .engine import Engine
 from .errors import InputError, ModelFormatError, S2SError, UnsupportedIsaError
@@ -49,6 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(bench)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")]
 
 

@@ -38,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Machine:
-    """What one thread was measured to do at best. read: GB/s by working set in bytes; fma: GFLOP/s,
+    """What some threads together were measured to do at best. read: GB/s by working set in bytes; fma: GFLOP/s,
     an fma being two; int8: the same of 8-bit products, or None where that was not measured."""
 
     read: Mapping[int, float]
@@ -60,10 +60,10 @@ def seconds(stage: Stage, machine: Machine, peak: float | None = None) -> float:
     return stage.times * max(reading, multiplying)
 
 
-def limit(stages: list[Stage], machine: Machine, threads: int, int8: bool = False) -> float:
-    """Seconds that a decode takes at least, as far as `threads` threads share all work."""
+def limit(stages: list[Stage], machine: Machine, int8: bool = False) -> float:
+    """Seconds that a decode takes at least; `machine`: of as many threads as share it."""
     peak = machine.int8 if int8 and machine.int8 else machine.fma
-    return sum(seconds(stage, machine, peak) for stage in stages) / threads
+    return sum(seconds(stage, machine, peak) for stage in stages)
 
 
 def weight_bytes(model: Model, types: Mapping[str, str]) -> dict[str, int]:

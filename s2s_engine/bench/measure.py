@@ -17,6 +17,7 @@ Turn = Callable[[int], object]
 # A block is noisy where a calibration before one of its turns is further away from the run's median.
 DEVIATION = 0.25
 QUIET_BLOCKS = 5  # with fewer, a result is of all blocks, and says so
+FEWEST_BLOCKS = 3
 
 
 @dataclass
@@ -58,7 +59,7 @@ def measure(
     """Fills the contenders' times; returns the calibration's times, a list per block.
 
     In a block every contender decodes for about `block_ms`, in an order that rotates from block to
-    block. After `seconds` no block begins, but two are always made.
+    block. After `seconds` no block begins, but some are always made.
     """
     calibrate, calibrations = calibration(), []
     for contender in contenders:
@@ -68,7 +69,7 @@ def measure(
     gc.disable()
     try:
         for block in range(blocks):
-            if block >= 2 and time.monotonic() > until:
+            if block >= FEWEST_BLOCKS and time.monotonic() > until:
                 break
             calibrated = []
             shift = block % len(contenders)
@@ -132,7 +133,7 @@ class Kept:
 def kept(calibrations: Sequence[Sequence[int]]) -> Kept:
     quiet = quiet_blocks(calibrations)
     rejected = len(calibrations) - len(quiet)
-    if len(quiet) >= min(QUIET_BLOCKS, len(calibrations)):
+    if len(quiet) >= QUIET_BLOCKS:
         return Kept(quiet, rejected, True)
     return Kept(list(range(len(calibrations))), rejected, False)
 
