@@ -1,4 +1,4 @@
-"""Two reports beside each other: what has become slower. Knows reports as JSON; measures nothing."""
+"""Two reports beside each other: what has become slower. Knows reports; never measures."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Who decodes a workload: engines of every compute type that is built, and peers; and the check that
-their answers are equal. Knows how each is called; never a clock's result."""
+"""Who decodes a workload: engines of every compute type that is built, and peers; and the check
+that their answers are equal. Knows how each is called; never a clock's result."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from .workloads import Workload
 COMPUTE_TYPES = ("float32", "bfloat16", "int8")
 BASE = "s2s_engine float32"
 EAGER = "pytorch eager"
+# Who takes so many times the engine's time, and more than a second a turn, is not timed: a block of
+# it would be most of the run.
+TOO_SLOW, SECOND = 8, 1.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ PEERS = {
 }
 # Peers that one might look for, and why they are not there.
 ABSENT = {
-    "marian": "its decoder runs Marian's own networks (s2s, amun, nematus), and none of them has the "
-    "equations of a workload: no equal work to time",
+    "marian": "its decoder runs Marian's own networks (s2s, amun, nematus), and none of them has "
+    "the equations of a workload: no equal work to time",
 }
 
 
@@ -181,21 +185,34 @@ def _peers(workload: Workload, threads: int, name: str, made: Field) -> list[Ans
     return [answering(peer) for peer in peers]
 
 
-def _part(all_: Sequence[list[int]] | Sequence[object], number: int, batch: int) -> Sequence[object]:
+def _part(
+    all_: Sequence[list[int]] | Sequence[object], number: int, batch: int
+) -> Sequence[object]:
     return all_[number * batch : (number + 1) * batch]
 
 
 class Unequal(Exception):
-    """A float32 contender gave other ids than the engine: there is no time without equal answers."""
+    """A float32 contender gave other ids than the engine: no time without equal answers."""
 
 
 def check(workload: Workload, made: Field) -> dict[str, float]:
     """The share of ids, position by position, that are the float32 engine's, for each contender.
-    Raises Unequal where a float32 contender has another one."""
-    shares = {}
+
+    Raises Unequal where a float32 contender has another one. Who answers, but is far slower than
+    the engine, is left out from here on, with the reason.
+    """
+    shares, stay, base = {}, [], 0.0
     for one in made.all:
-        name = one.contender.name
-        found = [ids for number in range(workload.turns) for ids in one.answer(number)]
+        name, found = one.contender.name, []
+        for number in range(workload.turns):
+            begin = time.perf_counter()
+            found += one.answer(number)
+            took = time.perf_counter() - begin  # of the last turn: the first ones warm up
+        base = base or took
+        if one.peer and took > SECOND and took > TOO_SLOW * base:
+            made.left_out[name] = f"{took:.1f} s a turn, {took / base:.0f} times the engine's"
+        else:
+            stay.append(one)
         shares[name] = equal_share(found, made.expected)
         if one.exact and found != made.expected:
             at = next(n for n, ids in enumerate(found) if ids != made.expected[n])
@@ -203,6 +220,7 @@ def check(workload: Workload, made: Field) -> dict[str, float]:
                 f"{workload.key}, source {at}: {name} gives {found[at]}, the engine gave "
                 f"{made.expected[at]}. No times without equal answers."
             )
+    made.all = stay
     return shares
 
 

@@ -38,8 +38,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Machine:
-    """What some threads together were measured to do at best. read: GB/s by working set in bytes; fma: GFLOP/s,
-    an fma being two; int8: the same of 8-bit products, or None where that was not measured."""
+    """What some threads together were measured to do at best. read: GB/s by working set in bytes;
+    fma: GFLOP/s, an fma being two; int8: the same of 8-bit products, or None where unknown."""
 
     read: Mapping[int, float]
     fma: float

@@ -1,4 +1,4 @@
-"""The machine and the software of a run, and the settings that must be there before NumPy is loaded.
+"""The machine and the software of a run, and the settings that must be there before NumPy loads.
 Knows the operating system and package versions; nothing of workloads."""
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def variables(threads: int) -> dict[str, str]:
 def machine() -> dict[str, Any]:
     return {
         "cpu": cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "isa": _core.default_isa(),
         "system": platform.platform(),
     }

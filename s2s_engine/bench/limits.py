@@ -44,9 +44,9 @@ class Limits:
         many = [k for k in self.kernels if k["group"] == "product of 64 rows"]
         if not one or not many:
             return machine
-        shares = Machine({int(k["bytes"]): k["bytes"] / k["ns"] / k["read_gb_per_s"] for k in one}, 1)
+        shares = Machine({int(k["bytes"]): _share(k, "bytes", "read_gb_per_s") for k in one}, 1)
         read = {size: rate * shares.bandwidth(size) for size, rate in machine.read.items()}
-        best = max(k["operations"] / k["ns"] / k["peak_gflops"] for k in many)
+        best = max(_share(k, "operations", "peak_gflops") for k in many)
         return Machine(read, machine.fma * best, machine.int8)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,6 +60,11 @@ class Limits:
             for threads, machine in sorted(self.machines.items())
         ]
         return {"source": self.source, "isa": self.isa, "machines": machines}
+
+
+def _share(kernel: dict[str, Any], work: str, rate: str) -> float:
+    """Of a rate, at most all of it: a kernel is above it where noise hit the rate alone."""
+    return min(1.0, float(kernel[work] / kernel["ns"] / kernel[rate]))
 
 
 def find_program(given: Path | None) -> Path | None:

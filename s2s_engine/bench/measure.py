@@ -14,10 +14,12 @@ import numpy as np
 Clock = time.perf_counter_ns
 # Takes the number of a turn and decodes its sources.
 Turn = Callable[[int], object]
-# A block is noisy where a calibration before one of its turns is further away from the run's median.
+# A block is noisy where a calibration before one of its turns is further from the run's median.
 DEVIATION = 0.25
 QUIET_BLOCKS = 5  # with fewer, a result is of all blocks, and says so
 FEWEST_BLOCKS = 3
+# Nanoseconds of a turn beside which the state of the caches before it is nothing.
+LONG = 50_000_000
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Contender:
     turn: Turn
     prepare: Callable[[], None] = lambda: None
     calls: int = 1
+    long: bool = False
     times: list[list[int]] = field(default_factory=list)
 
 
@@ -87,9 +90,11 @@ def measure(
 def _size(contender: Contender, turns: int, block_ms: float) -> None:
     """Warms up and sets the calls of a block: whole rounds of all turns where one fits, so that
     every block decodes the same sources, else as many as fit."""
-    contender.calls = turns
-    times = _calls(contender, turns, 0)
-    usual = float(np.median(times))
+    contender.calls = 1
+    first = _calls(contender, turns, 0)
+    contender.calls = turns if first[0] < LONG else 1
+    usual = float(np.median(_calls(contender, turns, 0)))
+    contender.long = usual >= LONG
     rounds = round(block_ms * 1e6 / (usual * turns))
     contender.calls = rounds * turns if rounds else max(1, min(turns, int(block_ms * 1e6 / usual)))
 
@@ -97,11 +102,8 @@ def _size(contender: Contender, turns: int, block_ms: float) -> None:
 def _calls(contender: Contender, turns: int, first: int) -> list[int]:
     turn, times = contender.turn, []
     contender.prepare()
-    # What the turn before has left in the caches is for nobody's account: the first call, or the
-    # first two of short ones, go uncounted.
-    begin = Clock()
-    turn(first % turns)
-    if Clock() - begin < 5_000_000:
+    # What the contender before has left in the caches is for nobody's account.
+    for _ in range(0 if contender.long else 2):
         turn(first % turns)
     for call in range(contender.calls):
         number = (first + call) % turns

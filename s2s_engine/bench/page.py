@@ -24,14 +24,16 @@ figure { margin: 1rem 0; } svg { width: 100%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .grid { stroke: var(--grid); } svg .line { fill: none; stroke-width: 2; }
 svg .whisker { stroke: var(--ink); stroke-width: 1.5; }
-svg rect.ours, svg circle.measured { fill: var(--ours); } svg .line.measured { stroke: var(--ours); }
+svg rect.ours, svg circle.measured { fill: var(--ours); }
+svg .line.measured { stroke: var(--ours); }
 svg rect.core { fill: var(--core); } svg rect.peer, svg circle.peer { fill: var(--peer); }
 svg circle.predicted { fill: var(--predicted); } svg .line.predicted { stroke: var(--predicted); }
 svg circle.limit { fill: var(--limit); }
 svg .line.limit { stroke: var(--limit); stroke-dasharray: 5 4; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
 th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid var(--grid); }
-th:first-child, td:first-child { text-align: left; } dt { font-weight: 600; } dd { margin: 0 0 .6em; }
+th:first-child, td:first-child { text-align: left; }
+dt { font-weight: 600; } dd { margin: 0 0 .6em; }
 """
 
 ABOUT = """<p>s2s_engine runs recurrent sequence-to-sequence models (LSTM and GRU networks with
@@ -43,16 +45,17 @@ WORDS = """<dl>
 <dt>p50, p90, p99</dt><dd>Half, 90 % and 99 % of all decodes took at most so long.</dd>
 <dt>greedy, beam 5</dt><dd>The most probable token is taken at every step; or the five most probable
 beginnings are kept.</dd>
-<dt>float32, bfloat16, int8</dt><dd>The numbers in which weights are kept: four, two or one byte. The
-narrower, the fewer bytes to read, and the further from the exact result.</dd>
+<dt>float32, bfloat16, int8</dt><dd>The numbers in which weights are kept: four, two or one byte.
+The narrower, the fewer bytes to read, and the further from the exact result.</dd>
 <dt>Limit</dt><dd>The time in which this machine could read the weights that a decode needs, or make
 its multiplications, whichever is longer, measured in the same run. 100 % of it is as fast as the
 machine allows.</dd>
 <dt>Noise</dt><dd>Contenders take turns in short blocks. A block during which a fixed loop ran more
 than 25 % off its usual time is rejected. A ratio is the median over blocks of two medians of one
 block; its whisker spans the quartiles.</dd>
-<dt>Equal answers</dt><dd>All float32 contenders gave the same ids for every source, before and after
-they were timed. Those of lower precision may differ: the share of equal ids stands beside them.</dd>
+<dt>Equal answers</dt><dd>All float32 contenders gave the same ids for every source, before and
+after they were timed. Those of lower precision may differ: the share of equal ids stands beside
+them.</dd>
 </dl>"""
 
 
@@ -99,7 +102,7 @@ def _summary(report: dict[str, Any]) -> str:
             rivals = {r["rival"]: r for r in result["against"].get(name, [])}
             leads = [
                 f"{rivals[rival]['ratio']:.2f}x" if rival in rivals else "-"
-                for rival in ("PyTorch eager", "fastest float32 peer", "fastest peer")
+                for rival in ("PyTorch eager", "the fastest float32 peer", "the fastest peer")
             ]
             rows.append(
                 [_title(result), name.removeprefix("s2s_engine "), _time(row["p50_us"]),
@@ -118,7 +121,16 @@ def _result(result: dict[str, Any]) -> str:
         kind = "peer" if row["peer"] else "core" if "core only" in row["name"] else "ours"
         text = f"{_time(row['p50_us'])} ({row['ratio']:.2f})"
         bars.append(Bar(row["name"], row["p50_us"], text, kind, low * base, high * base))
-    head = ["", "p50", "p90", "p99", "tokens/s", "time / engine (quartiles)", "equal ids", "of limit"]
+    head = [
+        "",
+        "p50",
+        "p90",
+        "p99",
+        "tokens/s",
+        "time / engine (quartiles)",
+        "equal ids",
+        "of limit",
+    ]
     rows = [
         [
             row["name"],
@@ -126,14 +138,14 @@ def _result(result: dict[str, Any]) -> str:
             _time(row["p90_us"]),
             _time(row["p99_us"]),
             f"{row['tokens_per_s']:,.0f}",
-            f"{row['ratio']:.2f} ({row['ratio_quartiles'][0]:.2f} to {row['ratio_quartiles'][1]:.2f})",
+            "{:.2f} ({:.2f} to {:.2f})".format(row["ratio"], *row["ratio_quartiles"]),
             "all" if row["exact"] else f"{row['equal_ids']:.0%}",
             _share(row),
         ]
         for row in result["rows"]
     ]
     noisy = "" if result["quiet"] else (
-        "<p class=noisy>Too few quiet blocks: these figures are of all blocks and not to be quoted.</p>"
+        "<p class=noisy>Too few quiet blocks: figures are of all blocks and not to be quoted.</p>"
     )  # fmt: skip
     out = "".join(
         f"<p class=note>Left out: {escape(name)}: {escape(why)}.</p>"
@@ -163,7 +175,9 @@ def _distribution(report: dict[str, Any]) -> str:
             [Series(f"{_title(result)}, {name}", points, "measured")],
             x="microseconds", y="decodes", log_x=True, log_y=False, height=190,
         )  # fmt: skip
-        figures.append(_figure(plot, f"{row['calls']} decodes, up to just above the 99th percentile."))
+        figures.append(
+            _figure(plot, f"{row['calls']} decodes, up to just above the 99th percentile.")
+        )
     return "<h2>Latency</h2>" + "".join(figures) if figures else ""
 
 
@@ -192,8 +206,8 @@ def _roofline(report: dict[str, Any]) -> str:
         x="operations per byte read", y="GFLOP/s",
     )  # fmt: skip
     return "<h2>Roofline</h2>" + _figure(
-        plot, "Each dot is a kernel at one size. Left of the bend reading is the limit, right of it "
-        "multiplying; a dot on the line of its cache is as fast as the machine."
+        plot, "Each dot is a kernel at one size. Left of the bend reading is the limit, right of "
+        "it multiplying; a dot on the line of its cache is as fast as the machine."
     )  # fmt: skip
 
 
@@ -215,8 +229,8 @@ def _scaling(report: dict[str, Any]) -> str:
         return ""
     parts = [
         "<h2>Scaling</h2><p>One size at a time is varied of an LSTM of 256 units with attention, "
-        "1000 words, 20 in, 20 out. The prediction adds up bytes and operations at the rates that the "
-        "product kernels reach; the limit takes those of the machine.</p>"
+        "1000 words, 20 in, 20 out. The prediction adds up bytes and operations at the rates that "
+        "the product kernels reach; the limit takes those of the machine.</p>"
     ]
     lines: list[tuple[str, str, str]] = [
         ("measured", "us", "measured"),
@@ -249,9 +263,14 @@ def _loading(report: dict[str, Any]) -> str:
         for type_, found in types.items():
             taken = found["resident_bytes"]
             rows.append(
-                [name, type_, f"{found['load_ms']:.1f} ms", _optional(taken, lambda b: f"{b / 1e6:.1f} MB"),
-                 _optional(taken, lambda b, f=found: f"{b / f['tensor_bytes']:.2f}")]  # type: ignore[misc]
-            )  # fmt: skip
+                [
+                    name,
+                    type_,
+                    f"{found['load_ms']:.1f} ms",
+                    "-" if taken is None else f"{taken / 1e6:.1f} MB",
+                    "-" if taken is None else f"{taken / found['tensor_bytes']:.2f}",
+                ]
+            )
     head = ["", "weights", "load", "memory taken", "over the float32 weights"]
     return "<h2>Loading</h2><p>In a process of its own, from a file.</p>" + _table(head, rows)
 

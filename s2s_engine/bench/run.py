@@ -4,7 +4,6 @@ order of things; never how anything is timed, drawn or printed."""
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,9 +21,6 @@ from .measure import Contender, Kept, histogram, kept, measure, ratios, row
 from .workloads import Workload
 
 SCHEMA = 1
-# A contender that takes so many times the engine's time and more than a second a turn is timed
-# no further: a block of it would be most of the run.
-TOO_SLOW, SECOND = 20, 1e9
 Tell = Callable[[str], None]
 
 
@@ -100,7 +96,6 @@ def one(workload: Workload, threads: int, options: Options, found: Limits) -> di
     made = contenders.line_up(workload, threads, options.peers)
     try:
         shares = contenders.check(workload, made)
-        _drop_slow(made)
         timed = [entry.contender for entry in made.all]
         calibrations = measure(
             timed, workload.turns,
@@ -128,28 +123,6 @@ def one(workload: Workload, threads: int, options: Options, found: Limits) -> di
         return result
     finally:
         made.close()
-
-
-def _drop_slow(made: Field) -> None:
-    """Leaves out, with the reason, who is far slower than the engine."""
-
-    def turn_ns(contender: Contender) -> int:
-        contender.prepare()
-        begin = time.perf_counter_ns()
-        contender.turn(0)
-        return time.perf_counter_ns() - begin
-
-    engine = turn_ns(made.all[0].contender)
-    stay = []
-    for entry in made.all:
-        took = turn_ns(entry.contender) if entry.peer else 0
-        if took > SECOND and took > TOO_SLOW * engine:
-            made.left_out[entry.contender.name] = (
-                f"equal ids, but {took / 1e9:.1f} s a turn, {took / engine:.0f} times the engine's"
-            )
-        else:
-            stay.append(entry)
-    made.all = stay
 
 
 def _rows(
@@ -207,8 +180,8 @@ def against(all_: list[Answering], blocks: list[int]) -> dict[str, list[dict[str
     peers = [entry for entry in all_ if entry.peer]
     rivals = [
         ("PyTorch eager", [entry for entry in peers if entry.contender.name == EAGER]),
-        ("fastest float32 peer", [entry for entry in peers if entry.exact]),
-        ("fastest peer", peers),
+        ("the fastest float32 peer", [entry for entry in peers if entry.exact]),
+        ("the fastest peer", peers),
     ]
     found: dict[str, list[dict[str, Any]]] = {}
     for engine in all_:

@@ -113,9 +113,7 @@ def _predictions(
     return predicted, predict(point, engine._model, types, machine)
 
 
-def predict(
-    point: Point, model: Model, types: Mapping[str, str], machine: cost.Machine
-) -> float:
+def predict(point: Point, model: Model, types: Mapping[str, str], machine: cost.Machine) -> float:
     """Microseconds: the roofline of every stage, nothing added."""
     stages = cost.stages(
         model,

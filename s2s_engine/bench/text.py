@@ -33,8 +33,8 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
     threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
     yield f"{found['key']}, {threads}: {found['what']}"
     yield (
-        f"{found['positions']:.1f} positions, {found['steps']:.1f} steps; {found['blocks']} blocks, "
-        f"{found['blocks_rejected']} rejected as noisy; all float32 ids equal"
+        f"{found['positions']:.1f} positions, {found['steps']:.1f} steps; "
+        f"{found['blocks']} blocks, {found['blocks_rejected']} rejected as noisy; all float32 ids equal"
     )
     yield (
         f"{'':40}{'p50 us':>11}{'p90':>11}{'p99':>11}{'tokens/s':>11}"
@@ -53,8 +53,8 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
         for rival in rivals:
             low, high = rival["quartiles"]
             yield (
-                f"{name} is {rival['ratio']:.2f} ({low:.2f}-{high:.2f}) times as fast as the "
-                f"{rival['rival']}: {rival['name']}"
+                f"{name} is {rival['ratio']:.2f} ({low:.2f}-{high:.2f}) times as fast as "
+                f"{rival['rival']}, {rival['name']}"
             )
     for name, why in found["left_out"].items():
         yield f"left out: {name}: {why}"
@@ -67,7 +67,11 @@ def loading(report: dict[str, Any]) -> str:
     for name, types in report["loading"].items():
         for type_, found in types.items():
             taken = found["resident_bytes"]
-            memory = "" if taken is None else f"{taken / 1e6:10.1f}{taken / found['tensor_bytes']:19.2f}x"
+            memory = (
+                ""
+                if taken is None
+                else f"{taken / 1e6:10.1f}{taken / found['tensor_bytes']:19.2f}x"
+            )
             lines.append(f"{name:20}{type_:12}{found['load_ms']:8.1f}{memory}")
     return "\n".join(lines)
 
@@ -84,12 +88,16 @@ def kernels(report: dict[str, Any]) -> str:
 
 
 def sweep(found: dict[str, Any]) -> str:
-    lines = [f"{'time against ' + found['name']:34}{'us':>10}{'predicted':>11}{'deviation':>11}{'limit':>10}"]
+    lines = [
+        f"{'time against ' + found['name']:34}{'us':>10}{'predicted':>11}{'deviation':>11}"
+        f"{'limit':>10}"
+    ]
     for point in found["points"]:
         line = f"{point['value']:>8} {found['unit']:25}{point['us']:10.1f}"
         if point["predicted_us"] is not None:
             far = "" if point["within"] else "  more than 25 % away"
-            line += f"{point['predicted_us']:11.1f}{point['deviation']:+11.0%}{point['limit_us']:10.1f}{far}"
+            line += f"{point['predicted_us']:11.1f}{point['deviation']:+11.0%}"
+            line += f"{point['limit_us']:10.1f}{far}"
         lines.append(line)
     if not found["quiet"]:
         lines.append("NOISY: too few quiet blocks")

@@ -205,9 +205,7 @@ def _searches(
     options: dict[str, Any] | None = None,
     beams: Sequence[int] = (1, 5),
 ) -> list[Workload]:
-    return [
-        workload(name, what, model, inputs, beam=beam, options=options or {}) for beam in beams
-    ]
+    return [workload(name, what, model, inputs, beam=beam, options=options or {}) for beam in beams]
 
 
 def _w1(_: Path | None) -> list[Workload]:

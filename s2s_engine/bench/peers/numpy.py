@@ -61,7 +61,7 @@ class Gru:
     def __init__(self, wiring: Wiring, node: Node) -> None:
         check_cell(node)
         n = self.size = wiring.array(node, "weight_hh").shape[1]
-        scale = np.repeat(np.float32([0.5, 0.5, 1.0]), n)
+        scale = np.repeat(np.array([0.5, 0.5, 1.0], np.float32), n)
         bias, hidden = wiring.array(node, "bias_ih").copy(), wiring.array(node, "bias_hh")
         bias[: 2 * n] += hidden[: 2 * n]
         self.weight_ih = np.ascontiguousarray(wiring.array(node, "weight_ih") * scale[:, None])
@@ -207,12 +207,13 @@ class Translation:
                 raise Unsupported(f"the activation {node.attributes['activation']}")
 
         def run(values: Values) -> None:
+            energy: Array
             if node.attributes["score"] == "dot":
                 energy = values[keys] @ values[query]
             else:
                 both = values[keys] + values[query]
                 energy = np.tanh(both, out=both) @ v
-            energy *= scale
+            energy = np.asarray(energy * scale, np.float32)
             energy -= energy.max()
             np.exp(energy, out=energy)
             energy /= energy.sum()

@@ -1,5 +1,5 @@
-"""ONNX Runtime: step by step (an encoder and a step session, IO binding over buffers bound once) and
-the whole sentence as one `Loop`. Knows sessions and buffers; nothing of what is in the graphs."""
+"""ONNX Runtime: step by step (an encoder and a step session, IO binding over buffers bound once)
+and the whole sentence as one `Loop`. Knows sessions and buffers; nothing of what is in the graphs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..workloads import Workload
-from .onnx_models import INT64, Models
+from .onnx_graph import INT64
+from .onnx_models import Models
 from .wiring import Peer, Wiring, backtrack
 
 Found = Mapping[str, NDArray[Any]]
-Session = onnxruntime.InferenceSession
 
 
-def session(model: bytes, threads: int) -> Session:
+def session(model: bytes, threads: int) -> Any:
     """Every optimisation, no spinning: sessions of one process would spin against each other."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -27,7 +27,9 @@ def session(model: bytes, threads: int) -> Session:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return Session(model, sess_options=options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model, sess_options=options, providers=["CPUExecutionProvider"]
+    )
 
 
 def shared(array: NDArray[Any]) -> Any:
@@ -126,7 +128,13 @@ class StepByStep:
         }
         values = {
             id(array): shared(array)
-            for array in (ids, *held.values(), *sets[0].values(), *sets[1].values(), *ended.values())
+            for array in (
+                ids,
+                *held.values(),
+                *sets[0].values(),
+                *sets[1].values(),
+                *ended.values(),
+            )
         }
         encoder = self._encoder.io_binding()
         encoder.bind_ortvalue_input("source", values[id(ids)])

@@ -1,5 +1,5 @@
-"""Models as ONNX graphs: an encoder, one search step, and the whole sentence as one `Loop` over such
-steps, in float32 or with products in 8 bits. Knows ONNX; never a session or a clock.
+"""Models as ONNX graphs: an encoder, one search step, and the whole sentence as one `Loop` over
+such steps, in float32 or with products in 8 bits. Knows ONNX; never a session or a clock.
 
 Cells are written out as one product and elementwise operators, embeddings of small vocabularies are
 folded into tables: a step of ONNX's own GRU and LSTM operators is slower in ONNX Runtime.
@@ -83,13 +83,14 @@ class Writer:
     def _nbits(self, x: str, weight: Array) -> str:
         outputs, inputs = weight.shape
         blocks = -(-inputs // BLOCK)
+        shape = outputs, blocks, BLOCK
         filled = np.zeros((outputs, blocks * BLOCK), np.float32)
         filled[:, :inputs] = weight
         bytes_, scale = quantised(filled.reshape(-1, BLOCK))
         return self(
             "MatMulNBits",
             x,
-            self.weight((bytes_.astype(np.int16) + 128).astype(np.uint8).reshape(outputs, blocks, -1)),
+            self.weight((bytes_.astype(np.int16) + 128).astype(np.uint8).reshape(shape)),
             self.weight(scale),
             domain=MICROSOFT,
             K=inputs,
@@ -346,7 +347,7 @@ class Translation:
             active = self._activated(str(node.attributes["activation"]), both)
             energy = w("MatMul", active, w.weight(self.wiring.array(node, "v")))
         if node.attributes["scale"] != 1.0:
-            energy = w("Mul", energy, w.weight(np.float32([node.attributes["scale"]])))
+            energy = w("Mul", energy, w.weight(np.array([node.attributes["scale"]], np.float32)))
         weights = w("Softmax", energy, axis=-1)
         context = w("MatMul", weights, f"{values}_values")
         if batch > 1:
@@ -355,14 +356,15 @@ class Translation:
         self.values[f"{node.name}.context"] = context
 
 
-def info(name: str, type_: int, shape: Sequence[object]) -> Any:
+def info(name: str, type_: int, shape: Sequence[Any]) -> Any:
     return helper.make_tensor_value_info(name, type_, shape)
 
 
-def serialised(w: Writer, inputs: Sequence[object], outputs: Sequence[object]) -> bytes:
+def serialised(w: Writer, inputs: Sequence[Any], outputs: Sequence[Any]) -> bytes:
     graph = helper.make_graph(w.nodes, "g", inputs, outputs, w.initializers)
     imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
     model: ModelProto = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
     if w.precision == "float32":
         checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    serial: bytes = model.SerializeToString()
+    return serial

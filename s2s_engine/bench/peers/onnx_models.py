@@ -39,11 +39,11 @@ class Models:
         rows = wiring.batch * wiring.beam
         scores = np.full((wiring.batch, wiring.beam), -np.inf, np.float32)
         scores[:, 0] = 0
-        every = {
+        every: dict[str, NDArray[Any]] = {
             "token": np.full(rows, wiring.start, np.int64),
             "parents": np.arange(rows, dtype=np.int64),
             "scores": scores.reshape(rows, 1),
-            "best_ended": np.float32([-np.inf]),
+            "best_ended": np.array([-np.inf], np.float32),
         }
         return {name: every[name] for name, *_ in self.carried if name in every}
 
@@ -55,7 +55,9 @@ class Models:
         encoder = Translation(wiring, wiring.encoder, w)
         encoder.values["tokens"] = "source"
         encoder.write()
-        outputs = {name: encoder.values.get(ref, "") for name, ref in wiring.encoder.outputs.items()}
+        outputs = {
+            name: encoder.values.get(ref, "") for name, ref in wiring.encoder.outputs.items()
+        }
         states = []
         repeated = np.repeat(np.arange(wiring.batch), wiring.beam)
         for state in wiring.states:
@@ -113,10 +115,8 @@ class Models:
         ended: list[str] = []
         if wiring.end is not None:
             ends = w("Equal", token, w.ids(wiring.end))
-            none = w.weight(np.float32([-np.inf]))
-            best, at = w.many(
-                "TopK", w("Where", ends, scores, none), w.ids(1), outputs=2, axis=1
-            )
+            none = w.weight(np.array([-np.inf], np.float32))
+            best, at = w.many("TopK", w("Where", ends, scores, none), w.ids(1), outputs=2, axis=1)
             ended = [
                 w("Reshape", best, w.ids(1)),
                 w("Reshape", w("GatherElements", parent, at, axis=1), w.ids(1)),
@@ -129,7 +129,7 @@ class Models:
         rows = w("Reshape", w("Add", parent, first), w.ids(-1))
         return w("Reshape", token, w.ids(-1)), rows, w("Reshape", scores, w.ids(-1, 1)), ended
 
-    def held_shapes(self) -> list[tuple[str, tuple[object, ...]]]:
+    def held_shapes(self) -> list[tuple[str, tuple[Any, ...]]]:
         batch = () if self.wiring.batch == 1 else (self.wiring.batch,)
         shapes: list[tuple[str, tuple[object, ...]]] = []
         for held in self.wiring.held:
@@ -172,8 +172,8 @@ class Models:
         w, body = Writer("", self.precision), Writer("step_", self.precision)
         states, held = self._encode(w)
         # Values of the outer graph that no step changes are read from inside by their name.
-        for name, value in zip(self.wiring.held, held, strict=True):
-            w.name(value, name.name)
+        for one, value in zip(self.wiring.held, held, strict=True):
+            w.name(value, one.name)
         carried, found, go_on = self._step(body)
         body.name(go_on, "condition_out")
         outputs = [info("condition_out", BOOL, [])]

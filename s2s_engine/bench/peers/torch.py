@@ -77,7 +77,7 @@ class Source:
         else:
             (self.values[node.name],) = self._line(node, self._joined(node))
 
-    def _recurrent(self, node: Node, kind: type[nn.RNNBase]) -> None:
+    def _recurrent(self, node: Node, kind: type[nn.LSTM] | type[nn.GRU]) -> None:
         nodes = self._layers.get(node.name)
         if nodes is None:
             return  # the backward half of a layer
@@ -160,7 +160,11 @@ def _parameter(array: Array) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(np.array(array)), requires_grad=False)
 
 
-FORMS = {"values": ".transpose(0, 1)", "keys": ".transpose(0, 1)", "transposed": ".permute(1, 2, 0)"}
+FORMS = {
+    "values": ".transpose(0, 1)",
+    "keys": ".transpose(0, 1)",
+    "transposed": ".permute(1, 2, 0)",
+}
 
 
 def source_of(wiring: Wiring, modules: Modules) -> str:
@@ -210,7 +214,8 @@ class Torch:
             kinds = {nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.modules = torch.ao.quantization.quantize_dynamic(self.modules, kinds)
+                quantise: Callable[..., Any] = torch.ao.quantization.quantize_dynamic
+                self.modules = quantise(self.modules, kinds)
         modules = dict(self.modules.items())
         encode, step = scope["encode"], scope["step"]
         self.encode: Callable[..., Any] = lambda tokens: encode(modules, tokens)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...graph import Node
-from ...model import Model
 from ..workloads import Workload
 
 Array = NDArray[np.float32]
@@ -133,7 +132,8 @@ class Wiring:
         embedding = self.array(maker, "weight") * np.float32(maker.attributes["scale"])
         if len(embedding) * len(matrix) > 1 << 20:
             return None
-        return maker, embedding @ matrix[:, : embedding.shape[1]].T
+        table: Array = (embedding @ matrix[:, : embedding.shape[1]].T).astype(np.float32)
+        return maker, table
 
 
 def held_by(node: Node) -> list[Held]:
