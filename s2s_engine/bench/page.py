@@ -291,8 +291,8 @@ def _engines(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _title(result: dict[str, Any]) -> str:
-    threads = result["threads"]
-    return result["key"] + (f", {threads} threads" if threads > 1 else "")
+    key, threads = str(result["key"]), result["threads"]
+    return key + (f", {threads} threads" if threads > 1 else "")
 
 
 def _time(us: float) -> str:
@@ -306,7 +306,7 @@ def _share(row: dict[str, Any]) -> str:
 
 
 def _optional(value: Any, text: Callable[[Any], str]) -> str:
-    return "-" if value is None else text(value)
+    return "-" if value is None else str(text(value))
 
 
 def _figure(plot: str, caption: str) -> str:

@@ -1,6 +1,5 @@
 """Small plots as SVG text: bars and lines, in colours that a page's style sheet names. Knows
-numbers and labels; nothing of benchmarks. Every plot has a title that is read aloud, and carries no script.
-"""
+numbers and labels; nothing of benchmarks. Every plot has a title that is read aloud, no script."""
 
 from __future__ import annotations
 

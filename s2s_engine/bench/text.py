@@ -34,7 +34,8 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['key']}, {threads}: {found['what']}"
     yield (
         f"{found['positions']:.1f} positions, {found['steps']:.1f} steps; "
-        f"{found['blocks']} blocks, {found['blocks_rejected']} rejected as noisy; all float32 ids equal"
+        f"{found['blocks']} blocks, {found['blocks_rejected']} rejected as noisy; "
+        "all float32 ids equal"
     )
     yield (
         f"{'':40}{'p50 us':>11}{'p90':>11}{'p99':>11}{'tokens/s':>11}"

@@ -1,5 +1,5 @@
 """ONNX Runtime: step by step (an encoder and a step session, IO binding over buffers bound once)
-and the whole sentence as one `Loop`. Knows sessions and buffers; nothing of what is in the graphs."""
+and the whole sentence as one `Loop`. Knows sessions and buffers; nothing of the graphs."""
 
 from __future__ import annotations
 
