@@ -181,7 +181,7 @@ def test_ratios_are_taken_block_by_block() -> None:
 def test_a_histogram_counts_all_but_the_tail() -> None:
     times = [list(range(1000, 1100)), [50_000]]
     found = measure.histogram(Contender("a", print, times=times), [0, 1], bins=10)
-    assert sum(found["counts"]) == 100 and found["from_us"] == 1.0
+    assert sum(found["counts"]) == 100 and found["from_us"] == 1.0 and found["above"] == 1
 
 
 # --- who decodes ---
@@ -275,7 +275,7 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
         "name": "s2s_engine float32", "peer": False, "exact": True, "p50_us": p50, "p90_us": p50,
         "p99_us": 2 * p50, "calls": 500, "ratio": 1.0, "ratio_quartiles": [1.0, 1.0],
         "tokens_per_s": 1e4, "equal_ids": 1.0, "limit_us": 50.0,
-        "histogram": {"from_us": 90.0, "to_us": 200.0, "counts": [5, 1, 2]},
+        "histogram": {"from_us": 90.0, "to_us": 200.0, "counts": [5, 1, 2], "above": 3},
     }  # fmt: skip
     rival = {"rival": "the fastest peer", "name": "peer & co", "ratio": 2.5, "quartiles": [2, 3]}
     peer = {**row, "name": "peer & co", "peer": True, "exact": False, "equal_ids": 0.5,

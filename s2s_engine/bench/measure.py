@@ -168,8 +168,15 @@ def ratios(
 
 
 def histogram(contender: Contender, blocks: Sequence[int], bins: int = 40) -> dict[str, Any]:
-    """Counts of times between the fastest and 1.05 times the 99th percentile, in microseconds."""
+    """Counts of times between the fastest and just above the 99th percentile, but not above twice
+    the median, in microseconds; above: how many took longer."""
     times = np.concatenate([contender.times[block] for block in blocks]) / 1e3
-    top = float(np.quantile(times, 0.99)) * 1.05
+    p50, p99 = (float(np.quantile(times, q)) for q in (0.5, 0.99))
+    top = min(p99 * 1.05, p50 * 2)
     counts, edges = np.histogram(times[times <= top], bins, (float(times.min()), top))
-    return {"from_us": float(edges[0]), "to_us": float(edges[-1]), "counts": counts.tolist()}
+    return {
+        "from_us": float(edges[0]),
+        "to_us": float(edges[-1]),
+        "counts": counts.tolist(),
+        "above": int((times > top).sum()),
+    }

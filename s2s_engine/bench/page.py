@@ -175,9 +175,9 @@ def _distribution(report: dict[str, Any]) -> str:
             [Series(f"{_title(result)}, {name}", points, "measured")],
             x="microseconds", y="decodes", log_x=True, log_y=False, height=190,
         )  # fmt: skip
-        figures.append(
-            _figure(plot, f"{row['calls']} decodes, up to just above the 99th percentile.")
-        )
+        above = row["histogram"]["above"]
+        caption = f"{row['calls']} decodes, {above} of them further to the right."
+        figures.append(_figure(plot, caption))
     return "<h2>Latency</h2>" + "".join(figures) if figures else ""
 
 

@@ -131,6 +131,9 @@ def _ticks(values: Sequence[float], log: bool) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [m * 10.0**power for power in powers for m in (1, 2, 5)]
     found = [tick for tick in every if low * 0.97 <= tick <= high * 1.03]
+    if len(found) < 3:
+        every = [m * 10.0**power for power in powers for m in range(1, 10)]
+        found = [tick for tick in every if low * 0.97 <= tick <= high * 1.03]
     if len(found) > 9:
         found = [10.0**power for power in powers if low * 0.97 <= 10.0**power <= high * 1.03]
     return found
