@@ -17,7 +17,18 @@ import numpy as np
 import pytest
 
 from s2s_engine import Engine, InputError
-from s2s_engine.bench import compare, contenders, cost, limits, measure, page, run, svg, text
+from s2s_engine.bench import (
+    compare,
+    contenders,
+    cost,
+    limits,
+    measure,
+    options,
+    page,
+    run,
+    svg,
+    text,
+)
 from s2s_engine.bench.measure import Contender
 from s2s_engine.bench.workloads import (
     Workload,
@@ -291,7 +302,7 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
     far = {**point, "value": 10, "us": 20.0, "deviation": 0.5, "within": False}
     return {
         "schema": run.SCHEMA,
-        "options": asdict(run.Options()),
+        "options": asdict(options.Options()),
         "machine": {"cpu": cpu, "cpus": 2, "isa": "avx2", "system": "x"},
         "software": {"python": "3", "torch": "not installed"},
         "date": "today",
@@ -450,9 +461,9 @@ def test_a_model_of_ones_own_from_file_to_page(tmp_path: Path) -> None:
     pytest.importorskip("typer")
     path = tmp_path / "mine.safetensors"
     gru_model(12, 12, hidden=8).save(path)
-    options = ["--blocks", "5", "--block-ms", "1", "--no-scaling", "--peers", "numpy"]
+    few = ["--blocks", "5", "--block-ms", "1", "--no-scaling", "--peers", "numpy"]
     done = subprocess.run(
-        [sys.executable, "-m", "s2s_engine", "bench", str(path), *options],
+        [sys.executable, "-m", "s2s_engine", "bench", str(path), *few],
         cwd=tmp_path, capture_output=True, text=True, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -477,4 +488,4 @@ def environment() -> dict[str, str]:
 
 def test_a_model_that_cannot_be_decoded_is_an_input_error() -> None:
     with pytest.raises((InputError, OSError)):
-        run.chosen(run.Options(model=str(ROOT / "nowhere")))
+        run.chosen(options.Options(model=str(ROOT / "nowhere")))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from s2s_engine import Engine, Model, ModelBuilder
-from s2s_engine.bench import contenders
+from s2s_engine.bench import contenders, options
 from s2s_engine.bench.workloads import (
     Random,
     Workload,
@@ -27,7 +27,7 @@ MODELS = {
     "luong": lambda: luong_model(**SIZES, layers=2, vocabulary=20, steps=7),
     "bahdanau": lambda: bahdanau_model(**SIZES, readout=8, vocabulary=20, steps=7),
 }
-PACKAGES = {name: maker.packages for name, maker in contenders.PEERS.items()}
+PACKAGES = {name: maker.packages for name, maker in options.PEERS.items()}
 # Compiling takes long and passes through the same code as eager.
 EXACT = ["numpy", "torch", "onnx", "openvino"]
 QUANTISED = ["torch-int8", "onnx-int8", "onnx-nbits", "openvino-bfloat16"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..errors import S2SError
 from . import compare, page, text
-from .command import Job, Outputs
 from .contenders import Unequal
-from .run import Options, run
+from .options import Job, Options, Outputs
+from .run import run
 
 
 def main(arguments: str) -> int:

@@ -8,35 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .compare import parse_loss
-from .contenders import ABSENT, PEERS
 from .environment import variables
-from .run import Options
-from .workloads import NAMES
+from .options import ABSENT, NAMES, PEERS, Job, Options, Outputs
 
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(NAMES)}.")]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where the report goes, and the older one that it is held against."""
-
-    json: str = "benchmarks.json"
-    html: str = "benchmarks.html"
-    compare: str | None = None
-    loss: float = 0.1
-
-
-@dataclass(frozen=True)
-class Job:
-    options: Options = field(default_factory=Options)
-    outputs: Outputs = field(default_factory=Outputs)
 
 
 def bench(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .. import Engine
 from ..options import DecodeOptions
 from .measure import Contender
+from .options import ABSENT, PEERS
 from .workloads import Workload
 
 COMPUTE_TYPES = ("float32", "bfloat16", "int8")
@@ -20,34 +21,6 @@ EAGER = "pytorch eager"
 # Who takes so many times the engine's time, and more than a second a turn, is not timed: a block of
 # it would be most of the run.
 TOO_SLOW, SECOND = 8, 1.0
-
-
-@dataclass(frozen=True)
-class Maker:
-    """Where a peer is made: a function of a module of `peers`, and the packages that it needs."""
-
-    module: str
-    function: str
-    packages: tuple[str, ...] = ()
-
-
-_ONNX = ("onnx", "onnxruntime")
-PEERS = {
-    "numpy": Maker("numpy", "float32"),
-    "torch": Maker("torch", "eager", ("torch",)),
-    "torch-compiled": Maker("torch", "compiled", ("torch",)),
-    "torch-int8": Maker("torch", "int8", ("torch",)),
-    "onnx": Maker("onnx", "float32", _ONNX),
-    "onnx-int8": Maker("onnx", "int8", _ONNX),
-    "onnx-nbits": Maker("onnx", "nbits", _ONNX),
-    "openvino": Maker("openvino", "float32", (*_ONNX, "openvino")),
-    "openvino-bfloat16": Maker("openvino", "bfloat16", (*_ONNX, "openvino")),
-}
-# Peers that one might look for, and why they are not there.
-ABSENT = {
-    "marian": "its decoder runs Marian's own networks (s2s, amun, nematus), and none of them has "
-    "the equations of a workload: no equal work to time",
-}
 
 
 @dataclass(frozen=True)

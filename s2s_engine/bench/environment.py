@@ -3,7 +3,6 @@ Knows the operating system and package versions; nothing of workloads."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import time
@@ -41,11 +40,13 @@ def machine() -> dict[str, Any]:
 
 
 def software() -> dict[str, str]:
+    from importlib import metadata
+
     versions = {"python": platform.python_version(), "s2s_engine": __version__}
     for name in PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,11 @@ from .contenders import BASE, EAGER, Answering, Field
 from .environment import machine, moment, software
 from .limits import Limits
 from .measure import Contender, Kept, histogram, kept, measure, ratios, row
+from .options import NAMES, Options
 from .workloads import Workload
 
 SCHEMA = 1
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """model: a file in place of the workloads. seconds: that blocks of one workload and search may
-    take. g2p_en: the path of its published weights, a workload of its own."""
-
-    model: str | None = None
-    workloads: list[str] = field(default_factory=list)
-    g2p_en: str | None = None
-    peers: list[str] = field(default_factory=list)
-    threads: list[int] = field(default_factory=lambda: [1])
-    blocks: int = 60
-    block_ms: float = 20.0
-    seconds: float = 15.0
-    kernels: str | None = None
-    scaling: bool = True
 
 
 def run(options: Options, tell: Tell) -> dict[str, Any]:
@@ -75,7 +59,7 @@ def chosen(options: Options) -> list[Workload]:
     if options.model is not None:
         model = opened(options.model, None, {})[0]
         return workloads.of_model(Path(options.model).stem, options.model, model)
-    names = options.workloads or [n for n in workloads.NAMES if n != "g2p_en" or options.g2p_en]
+    names = options.workloads or [n for n in NAMES if n != "g2p_en" or options.g2p_en]
     g2p_en = None if options.g2p_en is None else Path(options.g2p_en)
     return workloads.workloads(names, g2p_en=g2p_en)
 

@@ -162,8 +162,6 @@ def bahdanau_model(
 
 # --- what is decoded ---
 
-NAMES = ("w1", "w2", "w3", "w4", "shipped", "g2p_en")
-
 
 def workloads(names: Sequence[str], *, g2p_en: Path | None = None) -> list[Workload]:
     """The named workloads with every search that they are measured with; `g2p_en`: its file."""
