@@ -21,6 +21,7 @@ from s2s_engine.bench import (
     compare,
     contenders,
     cost,
+    goals,
     limits,
     measure,
     options,
@@ -253,6 +254,15 @@ def test_peers_of_a_kind_are_named_by_their_time() -> None:
     ]  # fmt: skip
 
 
+def test_goals_are_of_workloads_searches_types_and_threads_that_exist() -> None:
+    keys = {made.key for made in workloads(["w1", "w2"])}
+    assert keys == {key for key in goals.GOALS if key.startswith(("w1", "w2"))}
+    assert goals.goal("w1, greedy", "float32", goals.FLOAT32, 1) == 2.6
+    assert goals.goal("w1, greedy", "int8", goals.ANY, 2) == 12
+    assert goals.goal("w1, greedy", "float32", goals.ANY, 1) is None
+    assert goals.goal("shipped, greedy", "int8", goals.ANY, 1) is None
+
+
 # --- the machine's limit ---
 
 PRINTED = {
@@ -288,7 +298,8 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
         "tokens_per_s": 1e4, "equal_ids": 1.0, "limit_us": 50.0,
         "histogram": {"from_us": 90.0, "to_us": 200.0, "counts": [5, 1, 2], "above": 3},
     }  # fmt: skip
-    rival = {"rival": "the fastest peer", "name": "peer & co", "ratio": 2.5, "quartiles": [2, 3]}
+    rival = {"rival": "the fastest peer", "name": "peer & co", "ratio": 2.5, "quartiles": [2, 3],
+             "goal": 3.0}  # fmt: skip
     peer = {**row, "name": "peer & co", "peer": True, "exact": False, "equal_ids": 0.5,
             "p50_us": 250.0, "limit_us": None, "ratio": 2.5}  # fmt: skip
     result = {
@@ -359,7 +370,14 @@ def test_the_page_is_self_contained_and_well_formed() -> None:
     assert not parser.attributes & {"src", "href", "srcset", "onload"}
     assert not any(word in made for word in ("http:", "https:", "url(", "@import"))
     assert parser.tags >= {"svg", "table", "h1"}
-    for shown in ("A <CPU>", "a <b>model</b>", "it is <not> there", "peer & co", "2.50x", "+11%"):
+    for shown in (
+        "A <CPU>",
+        "a <b>model</b>",
+        "it is <not> there",
+        "peer & co",
+        "2.50x (goal 3)",
+        "+11%",
+    ):
         assert shown in parser.text
 
 
@@ -373,7 +391,7 @@ def test_the_page_says_what_is_noisy_and_what_is_missing() -> None:
 def test_the_table_has_every_row_and_marks_points_that_are_off() -> None:
     made = text.whole(report())
     for shown in (
-        "2.50 (2.00-3.00) times as fast as the fastest peer, peer & co",
+        "as fast as the fastest peer, peer & co; the goal is 3: not reached",
         "3 rejected as noisy",
         "more than 25 % away",
         "product of 64 rows: b",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from . import svg
+from . import goals, svg
 from .svg import Bar, Series
 
 STYLE = """
@@ -101,8 +101,8 @@ def _summary(report: dict[str, Any]) -> str:
         for name, row in _engines(result):
             rivals = {r["rival"]: r for r in result["against"].get(name, [])}
             leads = [
-                f"{rivals[rival]['ratio']:.2f}x" if rival in rivals else "-"
-                for rival in ("PyTorch eager", "the fastest float32 peer", "the fastest peer")
+                _lead(rivals[rival]) if rival in rivals else "-"
+                for rival in (goals.EAGER, goals.FLOAT32, goals.ANY)
             ]
             rows.append(
                 [_title(result), name.removeprefix("s2s_engine "), _time(row["p50_us"]),
@@ -111,6 +111,11 @@ def _summary(report: dict[str, Any]) -> str:
     head = ["workload", "weights", "median", "of the limit", "faster than PyTorch eager",
             "than the fastest float32 peer", "than the fastest peer"]  # fmt: skip
     return "<h2>In short</h2>" + _table(head, rows)
+
+
+def _lead(rival: dict[str, Any]) -> str:
+    goal = "" if rival["goal"] is None else f" (goal {rival['goal']:g})"
+    return f"{rival['ratio']:.2f}x{goal}"
 
 
 def _result(result: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import Engine
 from ..loading import opened
-from . import contenders, cost, limits, loading, scaling, workloads
+from . import contenders, cost, goals, limits, loading, scaling, workloads
 from .contenders import BASE, EAGER, Answering, Field
 from .environment import machine, moment, software
 from .limits import Limits
@@ -38,7 +38,7 @@ def run(options: Options, tell: Tell) -> dict[str, Any]:
     found = limits.by_program(program, max(options.threads)) if program else limits.by_numpy()
     report["limits"], report["kernels"] = found.as_json(), found.kernels
     report["kernels_left_out"] = None if program else limits.HOW
-    report["results"], report["loading"], report["not_built"] = [], {}, []
+    report["results"], report["loading"] = [], {}
     for workload in chosen(options):
         if workload.name not in report["loading"]:
             tell(f"{workload.name}: loading")
@@ -103,7 +103,11 @@ def one(workload: Workload, threads: int, options: Options, found: Limits) -> di
             "left_out": made.left_out,
         }
         result["rows"] = _rows(workload, made, blocks, shares, _limits_us(made, result, found))
-        result["against"] = against(made.all, blocks.blocks)
+        result["against"] = rivals_of = against(made.all, blocks.blocks)
+        for name, rivals in rivals_of.items():
+            type_ = name.removeprefix("s2s_engine ")
+            for rival in rivals:
+                rival["goal"] = goals.goal(workload.key, type_, rival["rival"], threads)
         return result
     finally:
         made.close()
@@ -163,9 +167,9 @@ def against(all_: list[Answering], blocks: list[int]) -> dict[str, list[dict[str
     fastest peer of any precision: block by block, with quartiles."""
     peers = [entry for entry in all_ if entry.peer]
     rivals = [
-        ("PyTorch eager", [entry for entry in peers if entry.contender.name == EAGER]),
-        ("the fastest float32 peer", [entry for entry in peers if entry.exact]),
-        ("the fastest peer", peers),
+        (goals.EAGER, [entry for entry in peers if entry.contender.name == EAGER]),
+        (goals.FLOAT32, [entry for entry in peers if entry.exact]),
+        (goals.ANY, peers),
     ]
     found: dict[str, list[dict[str, Any]]] = {}
     for engine in all_:

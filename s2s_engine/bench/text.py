@@ -55,12 +55,19 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
             low, high = rival["quartiles"]
             yield (
                 f"{name} is {rival['ratio']:.2f} ({low:.2f}-{high:.2f}) times as fast as "
-                f"{rival['rival']}, {rival['name']}"
+                f"{rival['rival']}, {rival['name']}{_goal(rival)}"
             )
     for name, why in found["left_out"].items():
         yield f"left out: {name}: {why}"
     if not found["quiet"]:
         yield "NOISY: too few quiet blocks; these figures are of all blocks and not to be quoted"
+
+
+def _goal(rival: dict[str, Any]) -> str:
+    if rival["goal"] is None:
+        return ""
+    verdict = "reached" if rival["ratio"] >= rival["goal"] else "not reached"
+    return f"; the goal is {rival['goal']:g}: {verdict}"
 
 
 def loading(report: dict[str, Any]) -> str:
