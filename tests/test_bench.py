@@ -4,7 +4,9 @@ time: clocks are replaced, and reports are made by hand."""
 from __future__ import annotations
 
 import copy
+import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import s2s_engine
 from s2s_engine import Engine, InputError
 from s2s_engine.bench import (
     compare,
@@ -455,6 +458,30 @@ def test_other_losses_are_refused(given: str) -> None:
         compare.parse_loss(given)
 
 
+def test_exit_codes_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    compared = importlib.import_module("s2s_engine.bench.__main__").compared
+    assert compared(report(), report(p50=105.0), 0.1) == 0
+    assert compared(report(), report(p50=120.0), 0.1) == 1
+    assert "100.0 -> 120.0 us (+20.0%)  slower by more than 10%" in capsys.readouterr().out
+    assert compared(report(cpu="other"), report(), 0.1) == 1
+    assert "nothing to compare: cpu was 'other'" in capsys.readouterr().err
+
+
+def test_unequal_answers_end_with_one_and_without_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module("s2s_engine.bench.__main__")
+
+    def unequal(*arguments: object) -> None:
+        raise contenders.Unequal("ids differ")
+
+    monkeypatch.setattr(module, "run", unequal)
+    monkeypatch.chdir(tmp_path)
+    assert module.main(json.dumps(asdict(options.Job()))) == 1
+    assert "ids differ" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 # --- the command ---
 
 
@@ -496,10 +523,6 @@ def test_a_model_of_ones_own_from_file_to_page(tmp_path: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    import os
-
-    import s2s_engine
-
     kept = {name: value for name, value in os.environ.items() if name != limits.VARIABLE}
     return {**kept, "PYTHONPATH": str(Path(s2s_engine.__file__).parents[1])}
 
