@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import s2s_engine
-from s2s_engine import Engine, InputError
+from s2s_engine import Engine, InputError, ModelBuilder
 from s2s_engine.bench import (
     compare,
     contenders,
@@ -42,9 +42,6 @@ from s2s_engine.bench.workloads import (
     workload,
     workloads,
 )
-
-ROOT = Path(__file__).parents[1]
-
 
 # --- workloads ---
 
@@ -527,6 +524,10 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(Path(s2s_engine.__file__).parents[1])}
 
 
-def test_a_model_that_cannot_be_decoded_is_an_input_error() -> None:
-    with pytest.raises((InputError, OSError)):
-        run.chosen(options.Options(model=str(ROOT / "nowhere")))
+def test_a_model_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    m = ModelBuilder(source=9)
+    m.encoder.output(logits=m.encoder.embedding(m.encoder.tokens, np.ones((9, 4), np.float32)))
+    path = tmp_path / "labels.safetensors"
+    m.build().save(path)
+    with pytest.raises(InputError, match="bench takes models with an encoder of ids and a decoder"):
+        run.chosen(options.Options(model=str(path)))

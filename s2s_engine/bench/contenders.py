@@ -62,7 +62,7 @@ def line_up(workload: Workload, threads: int, peers: Sequence[str]) -> Field:
         made.all.append(_engine(workload, engine, type_))
         if type_ == "float32":
             _expect(made, workload, engine)
-    if workload.batch == 1:
+    if workload.batch == 1 and made.engines[0]._order == ["tokens"]:
         made.all.append(_core(workload, made.engines[0]))
     for name in peers:
         made.all += _peers(workload, threads, name, made)

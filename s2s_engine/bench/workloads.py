@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import Model, ModelBuilder, demo_model
 from ..builder import EncoderBuilder, Value
+from ..errors import InputError
 from ..format import read
 from ..loading import opened
 
@@ -171,12 +172,15 @@ def workloads(names: Sequence[str], *, g2p_en: Path | None = None) -> list[Workl
 def of_model(name: str, what: str, model: Model) -> list[Workload]:
     """A model of one's own, greedy and beam 5, on words of eight letters where it is a model of
     letters, else on random ids."""
+    encoder = model.graphs.get("encoder")
+    if encoder is None or "decoder" not in model.graphs or "tokens" not in encoder.inputs:
+        raise InputError(f"{what}: bench takes models with an encoder of ids and a decoder")
     letters = model.vocabularies.get("tokens")
     if letters is not None and set("".join(WORDS)) <= set(letters):
         return _searches(name, what, model, [list(word) for word in WORDS])
-    tokens = model.graphs["encoder"].inputs["tokens"]
+    size = encoder.inputs["tokens"].size
     options = {"max_length": 20}
-    return _searches(name, what, model, random_ids(tokens.size, 24, 20), options=options)
+    return _searches(name, what, model, random_ids(size, 24, 20), options=options)
 
 
 def random_ids(vocabulary: int, count: int, length: int) -> list[list[int]]:

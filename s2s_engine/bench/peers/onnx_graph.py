@@ -21,7 +21,7 @@ OPSET, IR_VERSION = 20, 10
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 MICROSOFT = "com.microsoft"
 PRECISIONS = ("float32", "int8", "nbits")
-BLOCK = 128  # inputs that share a scale in MatMulNBits
+BLOCK = 128  # inputs that share a scale in MatMulNBits: of 16 to 256 the fastest for one row
 GATE_ORDER = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}  # ONNX: z r h, i o f c
 
 
