@@ -1,1 +1,1 @@
-"""Benchmarks of s2s_engine: `pytest benchmarks/` and `python -m benchmarks.compare`."""
+"""Benchmarks under pytest-benchmark, `pytest benchmarks/`; the suite is `s2s-engine bench`."""

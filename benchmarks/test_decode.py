@@ -1,8 +1,5 @@
-"""The engine alone under pytest-benchmark: `pytest benchmarks/`. Needs no peers; under a minute."""
-
-# isort: off
-from . import settings  # before NumPy
-# isort: on
+"""The engine alone under pytest-benchmark: `pytest benchmarks/`. Needs no peers; under two minutes.
+Answers are checked once a time is taken; nothing here is compared with anything."""
 
 from collections.abc import Iterator
 from itertools import cycle
@@ -12,66 +9,67 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from s2s_engine import Engine
+from s2s_engine.bench.contenders import COMPUTE_TYPES
+from s2s_engine.bench.workloads import Workload, workloads
 
-from .models import WORDS, gru_model, shipped_model, workloads
-
-pytestmark = pytest.mark.benchmark(min_time=1e-4, max_time=2.0, disable_gc=True)
+pytestmark = pytest.mark.benchmark(min_time=1e-4, max_time=2.0, min_rounds=3, disable_gc=True)
+NAMES = ("w1", "w2", "w3", "w4", "shipped")
+SEARCHES = [
+    pytest.param(name, number, id=f"{name}-{search}")
+    for name in NAMES
+    for number, search in enumerate(
+        {"w1": ("greedy",), "w3": ("greedy", "beam", "batch")}.get(name, ("greedy", "beam"))
+    )
+]
 
 
 @pytest.fixture(scope="module")
-def w1() -> Iterator[Engine]:
-    with Engine.load(gru_model(30, 74), threads=settings.THREADS) as engine:
-        yield engine
+def made() -> Iterator[dict[str, list[Workload]]]:
+    """Workloads by name, made when first asked for."""
+
+    class Made(dict[str, list[Workload]]):
+        def __missing__(self, name: str) -> list[Workload]:
+            self.clear()  # one model at a time: W3 and W4 are large
+            self[name] = workloads([name])
+            return self[name]
+
+    yield Made()
 
 
-@pytest.fixture(scope="module")
-def g2p() -> Iterator[Engine]:
-    with Engine.load(shipped_model()[0], threads=settings.THREADS) as engine:
-        yield engine
-
-
-@pytest.fixture
-def w1_source() -> list[int]:
-    source = workloads()[0].inputs[0]
-    return [int(item) for item in source]
-
-
-def test_w1_greedy(benchmark: BenchmarkFixture, w1: Engine, w1_source: list[int]) -> None:
-    result = benchmark(w1.decode, w1_source)
-    assert len(result.ids) == 8
-
-
-def test_w1_greedy_in_the_core(
-    benchmark: BenchmarkFixture, w1: Engine, w1_source: list[int]
+@pytest.mark.parametrize("compute_type", COMPUTE_TYPES)
+@pytest.mark.parametrize(("name", "number"), SEARCHES)
+def test_decode(
+    benchmark: BenchmarkFixture,
+    made: dict[str, list[Workload]],
+    name: str,
+    number: int,
+    compute_type: str,
 ) -> None:
-    session = w1._new_session()
-    ((ids, *_),) = benchmark(session.decode, [w1_source], 1, 1, False, 8)
-    assert ids == w1.decode(w1_source).ids
+    workload = made[name][number]
+    try:
+        engine = Engine.load(workload.model, compute_type=compute_type)
+    except NotImplementedError:
+        pytest.skip(f"{compute_type} is not built")
+    options = {"beam_size": workload.beam, **workload.options}
+    with engine:
+        if workload.batch > 1:
+            results = benchmark(
+                engine.decode_batch, workload.inputs, batch_size=workload.batch, **options
+            )
+            first = results[0]
+        else:
+            sources = cycle(workload.inputs)
+            benchmark(lambda: engine.decode(next(sources), **options))
+            first = engine.decode(workload.inputs[0], **options)
+        assert first.ids == engine.decode(workload.inputs[0], **options).ids
+        if not workload.model.end:
+            assert len(first.ids) == workload.model.generation["max_length"]
 
 
-@pytest.mark.parametrize("beam", [1, 5])
-def test_shipped_model(benchmark: BenchmarkFixture, g2p: Engine, beam: int) -> None:
-    sources = cycle([list(word) for word in WORDS])
-    result = benchmark(lambda: g2p.decode(next(sources), beam_size=beam))
-    assert result.ids
-
-
-@pytest.mark.parametrize("beam", [1, 5])
-def test_shipped_model_batch_of_64(benchmark: BenchmarkFixture, g2p: Engine, beam: int) -> None:
-    source = cycle([list(word) for word in WORDS])
-    batch = [next(source) for _ in range(64)]
-    results = benchmark(g2p.decode_batch, batch, batch_size=64, beam_size=beam)
-    single = [g2p.decode(word, beam_size=beam).ids for word in batch[: len(WORDS)]]
-    assert [result.ids for result in results[: len(WORDS)]] == single
-
-
-def test_load_w1(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    path = tmp_path / "w1.safetensors"
-    gru_model(30, 74).save(path)
-    benchmark(Engine.load, path).close()
-
-
-def test_load_shipped_model(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    path = tmp_path / "g2p.safetensors"
-    shipped_model()[0].save(path)
+@pytest.mark.parametrize("name", ["w1", "shipped"])
+def test_load(
+    benchmark: BenchmarkFixture, made: dict[str, list[Workload]], name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    made[name][0].model.save(path)
     benchmark(Engine.load, path).close()

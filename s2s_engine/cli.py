@@ -17,6 +17,7 @@ from typing import Annotated, Any, BinaryIO, TypeAlias, cast
 import typer
 
 from . import __version__, listing
+from .bench.command import bench
 from .compute_types import COMPUTE_TYPES
 from .demo import demo_model
 from .demo_command import WORDS, rows_of, show
@@ -46,6 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(bench)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")]
 
 

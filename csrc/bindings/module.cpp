@@ -9,6 +9,7 @@
 #include <span>
 
 #include "bindings/constraints.h"
+#include "bindings/errors.h"
 #include "bindings/rules.h"
 #include "core/entry.h"
 #include "core/errors.h"
@@ -27,25 +28,12 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 
-const char* python_class(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::model_format: return "ModelFormatError";
-    case ErrorKind::input: return "InputError";
-    case ErrorKind::input_too_long: return "InputTooLongError";
-    case ErrorKind::numerical: return "NumericalError";
-    case ErrorKind::busy: return "EngineBusy";
-    case ErrorKind::unsupported_isa: return "UnsupportedIsaError";
-  }
-  return "S2SError";
-}
-
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
-    const py::module_ classes = py::module_::import("s2s_engine.errors");
-    const py::object type = classes.attr(python_class(error.kind()));
-    PyErr_SetString(type.ptr(), error.what());
+    const py::object raised = python_error(error);
+    PyErr_SetObject(py::type::handle_of(raised).ptr(), raised.ptr());
   }
 }
 

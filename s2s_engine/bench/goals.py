@@ -1,0 +1,45 @@
+"""What the engine wants to reach: times as fast as others on the same workload and threads, in one
+interleaved run. Knows numbers that were set in advance; never what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Pair = tuple[float, float]  # with one thread, with two
+EAGER, FLOAT32, ANY = "PyTorch eager", "the fastest float32 peer", "the fastest peer"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """int8: int8 beside the fastest peer of any precision; float32: float32 beside the fastest
+    float32 peer; eager: int8 beside PyTorch eager."""
+
+    int8: Pair
+    float32: Pair
+    eager: Pair
+
+
+GOALS = {
+    "w1, greedy": Goal((9, 12), (2.6, 3.3), (35, 50)),
+    "w2, greedy": Goal((4.5, 8), (1.9, 2.5), (24, 24)),
+    "w2, beam 5": Goal((3.5, 6), (1.7, 2.3), (23, 23)),
+    "w3, greedy": Goal((2, 2.4), (1.4, 1.2), (26, 52)),
+    "w3, beam 5": Goal((2.6, 3.4), (1.7, 1.5), (30, 52)),
+    "w3, batch 32, beam 5": Goal((1.4, 1.75), (1.15, 1.25), (7, 7)),
+    "w4, greedy": Goal((2.4, 2.2), (1.35, 1.0), (20, 34)),
+    "w4, beam 5": Goal((3.2, 4.5), (1.7, 1.3), (26, 46)),
+}
+
+
+def goal(key: str, compute_type: str, rival: str, threads: int) -> float | None:
+    """The ratio to reach, or None where none was set."""
+    found = GOALS.get(key)
+    if found is None or threads > 2:
+        return None
+    pairs = {
+        ("int8", ANY): found.int8,
+        ("float32", FLOAT32): found.float32,
+        ("int8", EAGER): found.eager,
+    }
+    pair = pairs.get((compute_type, rival))
+    return None if pair is None else pair[threads - 1]

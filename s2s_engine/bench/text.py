@@ -1,0 +1,120 @@
+"""A report as text for a terminal. Knows reports; nothing of how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .compare import Change
+
+
+def whole(report: dict[str, Any]) -> str:
+    parts = [head(report), *map(result, report["results"]), loading(report)]
+    parts += [kernels(report), *map(sweep, report["scaling"])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def head(report: dict[str, Any]) -> str:
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["software"].items())
+    load = report["load_average"]
+    busy = "" if load is None else f", load average {load:.1f}"
+    return (
+        f"{machine['cpu']}, {machine['cpus']} CPUs, engine's instruction set {machine['isa']}\n"
+        f"{versions}; {report['date']}{busy}"
+    )
+
+
+def result(found: dict[str, Any]) -> str:
+    return "\n".join(_result(found))
+
+
+def _result(found: dict[str, Any]) -> Iterator[str]:
+    threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
+    yield f"{found['key']}, {threads}: {found['what']}"
+    yield (
+        f"{found['positions']:.1f} positions, {found['steps']:.1f} steps; "
+        f"{found['blocks']} blocks, {found['blocks_rejected']} rejected as noisy; "
+        "all float32 ids equal"
+    )
+    yield (
+        f"{'':40}{'p50 us':>11}{'p90':>11}{'p99':>11}{'tokens/s':>11}"
+        f"  {'time / engine':>18}{'equal ids':>11}{'of limit':>10}"
+    )
+    for row in found["rows"]:
+        low, high = row["ratio_quartiles"]
+        share = "" if row["limit_us"] is None else f"{row['limit_us'] / row['p50_us']:.0%}"
+        ids = "" if row["exact"] else f"{row['equal_ids']:.0%}"
+        yield (
+            f"{row['name']:40}{row['p50_us']:11.1f}{row['p90_us']:11.1f}{row['p99_us']:11.1f}"
+            f"{row['tokens_per_s']:11.0f}  {row['ratio']:6.2f} ({low:.2f}-{high:.2f})"
+            f"{ids:>11}{share:>10}"
+        )
+    for name, rivals in found["against"].items():
+        for rival in rivals:
+            low, high = rival["quartiles"]
+            yield (
+                f"{name} is {rival['ratio']:.2f} ({low:.2f}-{high:.2f}) times as fast as "
+                f"{rival['rival']}, {rival['name']}{_goal(rival)}"
+            )
+    for name, why in found["left_out"].items():
+        yield f"left out: {name}: {why}"
+    if not found["quiet"]:
+        yield "NOISY: too few quiet blocks; these figures are of all blocks and not to be quoted"
+
+
+def _goal(rival: dict[str, Any]) -> str:
+    if rival["goal"] is None:
+        return ""
+    verdict = "reached" if rival["ratio"] >= rival["goal"] else "not reached"
+    return f"; the goal is {rival['goal']:g}: {verdict}"
+
+
+def loading(report: dict[str, Any]) -> str:
+    lines = [f"{'loading':20}{'type':12}{'ms':>8}{'MB taken':>10}{'of float32 weights':>20}"]
+    for name, types in report["loading"].items():
+        for type_, found in types.items():
+            taken = found["resident_bytes"]
+            memory = (
+                ""
+                if taken is None
+                else f"{taken / 1e6:10.1f}{taken / found['tensor_bytes']:19.2f}x"
+            )
+            lines.append(f"{name:20}{type_:12}{found['load_ms']:8.1f}{memory}")
+    return "\n".join(lines)
+
+
+def kernels(report: dict[str, Any]) -> str:
+    if report["kernels_left_out"]:
+        return f"kernels: left out: {report['kernels_left_out']}"
+    lines = [f"{'kernel':66}{'us':>9}{'GB/s':>8}{'GFLOP/s':>9}{'of limit':>10}"]
+    for one in report["kernels"]:
+        name = f"{one['group']}: {one['name']}"
+        rates = f"{one['bytes'] / one['ns']:8.1f}{one['operations'] / one['ns']:9.1f}"
+        lines.append(f"{name:66}{one['ns'] / 1e3:9.2f}{rates}{one['share']:10.0%}")
+    return "\n".join(lines)
+
+
+def sweep(found: dict[str, Any]) -> str:
+    lines = [
+        f"{'time against ' + found['name']:34}{'us':>10}{'predicted':>11}{'deviation':>11}"
+        f"{'limit':>10}"
+    ]
+    for point in found["points"]:
+        line = f"{point['value']:>8} {found['unit']:25}{point['us']:10.1f}"
+        if point["predicted_us"] is not None:
+            far = "" if point["within"] else "  more than 25 % away"
+            line += f"{point['predicted_us']:11.1f}{point['deviation']:+11.0%}"
+            line += f"{point['limit_us']:10.1f}{far}"
+        lines.append(line)
+    if not found["quiet"]:
+        lines.append("NOISY: too few quiet blocks")
+    return "\n".join(lines)
+
+
+def change(found: Change, loss: float) -> str:
+    verdict = f"  slower by more than {loss:.0%}" if found.loss > loss else ""
+    return (
+        f"{found.key}: {found.name}: {found.old_us:.1f} -> {found.new_us:.1f} us "
+        f"({found.loss:+.1%}){verdict}"
+    )

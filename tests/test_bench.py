@@ -1,0 +1,533 @@
+"""The benchmark suite's own logic: statistics, noise, predictions, comparison, the page. Never a
+time: clocks are replaced, and reports are made by hand."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import s2s_engine
+from s2s_engine import Engine, InputError, ModelBuilder
+from s2s_engine.bench import (
+    compare,
+    contenders,
+    cost,
+    goals,
+    limits,
+    measure,
+    options,
+    page,
+    run,
+    svg,
+    text,
+)
+from s2s_engine.bench.measure import Contender
+from s2s_engine.bench.workloads import (
+    Workload,
+    gru_model,
+    luong_model,
+    random_ids,
+    workload,
+    workloads,
+)
+
+# --- workloads ---
+
+
+def test_workloads_make_exactly_their_steps_and_are_not_degenerate() -> None:
+    for made in workloads(["w1", "w2"]):
+        with Engine.load(made.model) as engine:
+            found = [engine.decode(x, beam_size=made.beam).ids for x in made.inputs]
+        assert {len(ids) for ids in found} == {made.model.generation["max_length"]}
+        assert len({tuple(ids) for ids in found}) > 0.8 * len(found), "sources differ"
+        assert np.mean([len(set(ids)) for ids in found]) > 4
+
+
+def test_large_workloads_are_those_of_the_page() -> None:
+    greedy, beam, batch = workloads(["w3"])
+    assert (greedy.beam, beam.beam, batch.beam, batch.batch) == (1, 5, 5, 32)
+    assert greedy.model is beam.model is batch.model
+    assert {len(source) for source in batch.sources} == {25}
+    assert greedy.model.generation["max_length"] == 25 and not greedy.model.end
+    step = cost.stages(greedy.model, positions=25, steps=25)[-1]
+    weights = 4 * 512 * (1024 + 512) + 4 * 512 * 1024 + 512 * 1024 + 32000 * 512
+    assert step.bytes == 4 * (weights + 25 * 1024) and step.times == 25
+
+
+def test_weights_are_of_a_fixed_seed() -> None:
+    one, other = gru_model(30, 74), gru_model(30, 74)
+    assert all(np.array_equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+
+
+# --- what a decode costs ---
+
+
+def test_cost_of_w1_by_hand() -> None:
+    """Both embeddings are folded: only recurrent weights and the output layer are read."""
+    model = gru_model(30, 74)
+    encoder, decoder = cost.stages(model, positions=8, steps=8)
+    recurrent = 768 * 256
+    assert (encoder.times, encoder.bytes) == (7, 4 * recurrent)  # the first state is zero
+    assert encoder.multiply_adds == recurrent + 3 * 256 * cost.ACTIVATION
+    assert decoder.bytes == 4 * (recurrent + 74 * 256)
+    assert decoder.multiply_adds == (
+        recurrent + 74 * 256 + 3 * 256 * cost.ACTIVATION + 74 * cost.ACTIVATION
+    )
+
+
+def test_a_beam_multiplies_operations_and_not_weights() -> None:
+    model = gru_model(30, 74)
+    one = cost.stages(model, positions=8, steps=8)[-1]
+    five = cost.stages(model, positions=8, steps=8, beam=5)[-1]
+    assert five.bytes == one.bytes and five.multiply_adds == 5 * one.multiply_adds
+
+
+def test_compute_types_change_bytes() -> None:
+    model = gru_model(30, 74)
+    sizes = {
+        type_: cost.stages(model, positions=8, steps=8, types=dict.fromkeys(model.tensors, type_))
+        for type_ in cost.BYTES
+    }
+    assert sizes["float32"][-1].bytes == 4 * sizes["int8"][-1].bytes
+    assert sizes["bfloat16"][-1].bytes == 2 * sizes["int8"][-1].bytes
+
+
+def test_float32_weights_that_bfloat16_holds_cost_two_bytes() -> None:
+    model = gru_model(30, 74)
+    rounded = {
+        n: (a.view(np.uint32) & 0xFFFF0000).view(np.float32) for n, a in model.tensors.items()
+    }
+    narrow = cost.stages(replace(model, tensors=rounded), positions=8, steps=8)
+    assert 2 * narrow[-1].bytes == cost.stages(model, positions=8, steps=8)[-1].bytes
+
+
+MACHINE = cost.Machine({1 << 20: 100.0, 1 << 22: 50.0}, 200.0, 800.0)
+
+
+def test_bandwidth_lies_between_measured_sizes() -> None:
+    assert MACHINE.bandwidth(1 << 10) == 100.0
+    assert MACHINE.bandwidth(1 << 21) == pytest.approx(75.0)
+    assert MACHINE.bandwidth(1 << 30) == 50.0
+
+
+def test_a_stage_takes_the_longer_of_reading_and_multiplying() -> None:
+    reads = cost.Stage("", 3, 1e9, 1e9, 1)
+    assert cost.seconds(reads, MACHINE) == pytest.approx(3 * 0.01)
+    multiplies = cost.Stage("", 3, 1e9, 1e10, 1)
+    assert cost.seconds(multiplies, MACHINE) == pytest.approx(3 * 0.1)
+    assert cost.limit([reads, multiplies], MACHINE) == pytest.approx(0.33)
+    assert cost.limit([multiplies], MACHINE, int8=True) == pytest.approx(3 * 0.025)
+
+
+# --- measuring ---
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A clock that turns move by hand: its only item is the time in nanoseconds."""
+    now = [0]
+    monkeypatch.setattr(measure, "Clock", lambda: now[0])
+    return now
+
+
+def advancing(clock: list[int], name: str, took: int, seen: list[str]) -> Contender:
+    def turn(number: int) -> None:
+        seen.append(name)
+        clock[0] += took
+
+    return Contender(name, turn)
+
+
+def test_blocks_interleave_and_their_order_rotates(
+    clock: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "calibration", lambda: lambda: 100)
+    seen: list[str] = []
+    three = [advancing(clock, name, 10_000, seen) for name in "abc"]
+    measure.measure(three, 2, blocks=4, block_ms=0.04)
+    assert {contender.calls for contender in three} == {4}
+    assert all([len(block) for block in c.times] == [4] * 4 for c in three)
+    order = [name for n, name in enumerate(seen) if n == 0 or seen[n - 1] != name]
+    assert "".join(order[3:]) == "abcbcacababc"
+    assert {time for c in three for block in c.times for time in block} == {10_000}
+
+
+def test_no_block_begins_after_the_time_is_up(clock: list[int]) -> None:
+    contender = advancing(clock, "a", 10_000, [])
+    assert len(measure.measure([contender], 1, blocks=50, block_ms=0.01, seconds=0)) == 3
+
+
+def test_noisy_blocks_are_rejected_and_counted() -> None:
+    calm, noisy = [100, 101, 99], [100, 126, 100]
+    found = measure.kept([calm, noisy, calm, calm, calm, noisy, calm])
+    assert found == measure.Kept([0, 2, 3, 4, 6], 2, True)
+
+
+def test_too_few_quiet_blocks_are_said_to_be_noisy() -> None:
+    found = measure.kept([[100, 100], [100, 300], [100, 30], [100, 100]])
+    assert found == measure.Kept([0, 1, 2, 3], 2, False)
+
+
+def test_ratios_are_taken_block_by_block() -> None:
+    """The machine slows down by a factor of ten; the ratio is two all along."""
+    base = Contender("base", print, times=[[10, 10, 11], [100, 100, 90], [20, 20, 20]])
+    other = Contender("other", print, times=[[20, 20, 19], [200, 200, 999], [40, 40, 40]])
+    assert measure.ratios(other, base, [0, 1, 2]) == (2.0, 2.0, 2.0)
+    row = measure.row(other, base, [0, 2])
+    assert row["ratio"] == 2.0 and row["calls"] == 6
+    assert row["p50_us"] == pytest.approx(0.03)
+
+
+def test_a_histogram_counts_all_but_the_tail() -> None:
+    times = [list(range(1000, 1100)), [50_000]]
+    found = measure.histogram(Contender("a", print, times=times), [0, 1], bins=10)
+    assert sum(found["counts"]) == 100 and found["from_us"] == 1.0 and found["above"] == 1
+
+
+# --- who decodes ---
+
+
+def small() -> Workload:
+    model = luong_model(hidden=8, embedding=8, layers=1, vocabulary=20, steps=4)
+    return workload("small", "a small model", model, random_ids(20, 3, 4))
+
+
+def test_types_that_are_not_built_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    load: Callable[..., Engine] = Engine.load
+
+    def partly(*arguments: Any, compute_type: str, **more: Any) -> Engine:
+        if compute_type != "float32":
+            raise NotImplementedError
+        return load(*arguments, **more)
+
+    monkeypatch.setattr(Engine, "load", staticmethod(partly))
+    made = contenders.line_up(small(), 1, ["marian"])
+    names = [one.contender.name for one in made.all]
+    assert names == ["s2s_engine float32", "s2s_engine float32, core only"]
+    assert set(made.left_out) == {"s2s_engine bfloat16", "s2s_engine int8", "marian"}
+    assert contenders.check(small(), made)["s2s_engine float32"] == 1.0
+    made.close()
+
+
+def test_an_unequal_answer_ends_the_run() -> None:
+    made = contenders.line_up(small(), 1, [])
+    wrong = replace(made.all[0], answer=lambda number: [[1, 2, 3, 4]])
+    made.all.append(replace(wrong, contender=Contender("liar", print), peer=True))
+    with pytest.raises(contenders.Unequal, match=r"source 0: liar gives \[1, 2, 3, 4\]"):
+        contenders.check(small(), made)
+    made.all[-1] = replace(made.all[-1], exact=False)
+    assert contenders.check(small(), made)["liar"] < 1.0
+    made.close()
+
+
+def test_equal_share_counts_positions_of_the_longer_answer() -> None:
+    assert contenders.equal_share([[1, 2, 3]], [[1, 2, 3]]) == 1.0
+    assert contenders.equal_share([[1, 2, 9], [5]], [[1, 2, 3], [5, 6]]) == 3 / 5
+
+
+def test_peers_of_a_kind_are_named_by_their_time() -> None:
+    def entry(name: str, took: int, exact: bool, peer: bool) -> contenders.Answering:
+        contender = Contender(name, print, times=[[took], [took]])
+        return contenders.Answering(contender, lambda number: [], exact, peer)
+
+    field = [
+        entry("s2s_engine float32", 100, True, False),
+        entry("pytorch eager", 500, True, True),
+        entry("onnx", 200, True, True),
+        entry("onnx int8", 150, False, True),
+    ]
+    found = run.against(field, [0, 1])["s2s_engine float32"]
+    assert [(f["name"], f["ratio"]) for f in found] == [
+        ("pytorch eager", 5.0), ("onnx", 2.0), ("onnx int8", 1.5)
+    ]  # fmt: skip
+
+
+def test_goals_are_of_workloads_searches_types_and_threads_that_exist() -> None:
+    keys = {made.key for made in workloads(["w1", "w2"])}
+    assert keys == {key for key in goals.GOALS if key.startswith(("w1", "w2"))}
+    assert goals.goal("w1, greedy", "float32", goals.FLOAT32, 1) == 2.6
+    assert goals.goal("w1, greedy", "int8", goals.ANY, 2) == 12
+    assert goals.goal("w1, greedy", "float32", goals.ANY, 1) is None
+    assert goals.goal("shipped, greedy", "int8", goals.ANY, 1) is None
+
+
+# --- the machine's limit ---
+
+PRINTED = {
+    "isa": "avx2",
+    "limits": [{"threads": 1, "read": [[1048576, 100.0]], "gflops": 50.0, "int8_gops": 0.0}],
+    "kernels": [
+        {"group": "product of 1 row", "name": "a", "bytes": 1000, "operations": 500, "ns": 20.0,
+         "read_gb_per_s": 100.0, "peak_gflops": 50.0, "limit_ns": 10.0, "share": 0.5},
+        {"group": "product of 64 rows", "name": "b", "bytes": 1000, "operations": 4000,
+         "ns": 60.0, "read_gb_per_s": 100.0, "peak_gflops": 50.0, "limit_ns": 80.0, "share": 1.3},
+    ],
+}  # fmt: skip
+
+
+def test_rates_that_kernels_reach_are_shares_of_the_machines() -> None:
+    found = limits.parsed(copy.deepcopy(PRINTED))
+    machine = found.machines[1]
+    assert machine.int8 is None
+    reached = found.reached(machine)
+    assert reached.read == {1048576: 50.0}
+    assert reached.fma == 50.0, "a share above one is noise"
+    assert replace(found, kernels=[]).reached(machine) is machine
+    assert found.as_json()["machines"][0]["read"] == [[1048576, 100.0]]
+
+
+# --- reports ---
+
+
+def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> dict[str, Any]:
+    row = {
+        "name": "s2s_engine float32", "peer": False, "exact": True, "p50_us": p50, "p90_us": p50,
+        "p99_us": 2 * p50, "calls": 500, "ratio": 1.0, "ratio_quartiles": [1.0, 1.0],
+        "tokens_per_s": 1e4, "equal_ids": 1.0, "limit_us": 50.0,
+        "histogram": {"from_us": 90.0, "to_us": 200.0, "counts": [5, 1, 2], "above": 3},
+    }  # fmt: skip
+    rival = {"rival": "the fastest peer", "name": "peer & co", "ratio": 2.5, "quartiles": [2, 3],
+             "goal": 3.0}  # fmt: skip
+    peer = {**row, "name": "peer & co", "peer": True, "exact": False, "equal_ids": 0.5,
+            "p50_us": 250.0, "limit_us": None, "ratio": 2.5}  # fmt: skip
+    result = {
+        "workload": "w1", "search": "greedy", "key": "w1, greedy", "what": "a <b>model</b>",
+        "threads": 1, "beam": 1, "batch": 1, "positions": 8.0, "steps": 8.0, "blocks": 60,
+        "blocks_rejected": 3, "quiet": quiet, "left_out": {"x": "it is <not> there"},
+        "rows": [row, peer], "against": {row["name"]: [rival]},
+    }  # fmt: skip
+    point = {"value": 5, "us": 10.0, "predicted_us": 9.0, "limit_us": 8.0, "deviation": 1 / 9,
+             "within": True}  # fmt: skip
+    far = {**point, "value": 10, "us": 20.0, "deviation": 0.5, "within": False}
+    return {
+        "schema": run.SCHEMA,
+        "options": asdict(options.Options()),
+        "machine": {"cpu": cpu, "cpus": 2, "isa": "avx2", "system": "x"},
+        "software": {"python": "3", "torch": "not installed"},
+        "date": "today",
+        "load_average": 0.5,
+        "limits": limits.parsed(copy.deepcopy(PRINTED)).as_json(),
+        "kernels": copy.deepcopy(PRINTED["kernels"]),
+        "kernels_left_out": None,
+        "results": [result],
+        "loading": {
+            "w1": {"float32": {"load_ms": 5.0, "resident_bytes": 2000, "tensor_bytes": 1000}}
+        },
+        "scaling": [
+            {"name": "beam", "unit": "hypotheses", "points": [point, far], "quiet": quiet,
+             "blocks_rejected": 0}
+        ],
+    }  # fmt: skip
+
+
+class Balanced(HTMLParser):
+    """Every tag that is opened is closed in its order; collects names, attributes and text."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_self_contained_and_well_formed() -> None:
+    made = page.page(report())
+    parser = Balanced()
+    parser.feed(made)
+    assert not parser.open
+    assert not parser.tags & {"script", "link", "img", "iframe", "object", "b>model"}
+    assert not parser.attributes & {"src", "href", "srcset", "onload"}
+    assert not any(word in made for word in ("http:", "https:", "url(", "@import"))
+    assert parser.tags >= {"svg", "table", "h1"}
+    for shown in (
+        "A <CPU>",
+        "a <b>model</b>",
+        "it is <not> there",
+        "peer & co",
+        "2.50x (goal 3)",
+        "+11%",
+    ):
+        assert shown in parser.text
+
+
+def test_the_page_says_what_is_noisy_and_what_is_missing() -> None:
+    bare = {**report(quiet=False), "kernels": [], "kernels_left_out": limits.HOW, "scaling": []}
+    made = page.page(bare)
+    assert "not to be quoted" in made and "DS2S_BENCHMARKS=ON" in made
+    assert "not to be quoted" not in page.page(report())
+
+
+def test_the_table_has_every_row_and_marks_points_that_are_off() -> None:
+    made = text.whole(report())
+    for shown in (
+        "as fast as the fastest peer, peer & co; the goal is 3: not reached",
+        "3 rejected as noisy",
+        "more than 25 % away",
+        "product of 64 rows: b",
+    ):
+        assert shown in made
+    assert "NOISY" not in made and "NOISY" in text.whole(report(quiet=False))
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    drawn = svg.bars("t", [svg.Bar("a", 10, "10", "ours"), svg.Bar("b", 5, "5", "peer")])
+    widths = [float(part.split('"')[1]) for part in drawn.split(" width=")[1:]]
+    assert widths[0] == 2 * widths[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "expected"),
+    [([1, 80], True, [1, 2, 5, 10, 20, 50]), ([0, 7], False, [0, 1, 2, 3, 4, 5, 6, 7])],
+)
+def test_ticks_are_round_numbers(values: list[float], log: bool, expected: list[float]) -> None:
+    assert svg._ticks(values, log) == pytest.approx(expected)
+
+
+# --- what became slower ---
+
+
+def test_a_loss_past_the_limit_is_found() -> None:
+    found, noisy = compare.changes(report(), report(p50=111.0))
+    assert [(change.name, round(change.loss, 6)) for change in found] == [
+        ("s2s_engine float32", 0.11)
+    ]
+    assert not noisy
+    assert compare.too_slow(found, 0.10) == found and not compare.too_slow(found, 0.12)
+    assert "slower by more than 10%" in text.change(found[0], 0.1)
+
+
+def test_peers_and_noisy_runs_are_not_compared() -> None:
+    two = report()
+    two["results"].append({**copy.deepcopy(two["results"][0]), "key": "w2", "quiet": False})
+    found, noisy = compare.changes(two, two)
+    assert [change.name for change in found] == ["s2s_engine float32"]
+    assert noisy == ["w2, threads 1"]
+    with pytest.raises(compare.Incomparable, match="quiet in both"):
+        compare.changes(report(quiet=False), report())
+
+
+def test_times_of_two_machines_are_not_compared() -> None:
+    with pytest.raises(compare.Incomparable, match="cpu was 'other'"):
+        compare.changes(report(cpu="other"), report())
+    with pytest.raises(compare.Incomparable, match="schema None"):
+        compare.changes({}, report())
+
+
+@pytest.mark.parametrize(("given", "loss"), [("10%", 0.1), ("0.1", 0.1), ("0", 0.0)])
+def test_losses_are_shares_or_percents(given: str, loss: float) -> None:
+    assert compare.parse_loss(given) == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("given", ["-1%", "x", "", "5000%", "nan"])
+def test_other_losses_are_refused(given: str) -> None:
+    with pytest.raises(ValueError):
+        compare.parse_loss(given)
+
+
+def test_exit_codes_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    compared = importlib.import_module("s2s_engine.bench.__main__").compared
+    assert compared(report(), report(p50=105.0), 0.1) == 0
+    assert compared(report(), report(p50=120.0), 0.1) == 1
+    assert "100.0 -> 120.0 us (+20.0%)  slower by more than 10%" in capsys.readouterr().out
+    assert compared(report(cpu="other"), report(), 0.1) == 1
+    assert "nothing to compare: cpu was 'other'" in capsys.readouterr().err
+
+
+def test_unequal_answers_end_with_one_and_without_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module("s2s_engine.bench.__main__")
+
+    def unequal(*arguments: object) -> None:
+        raise contenders.Unequal("ids differ")
+
+    monkeypatch.setattr(module, "run", unequal)
+    monkeypatch.chdir(tmp_path)
+    assert module.main(json.dumps(asdict(options.Job()))) == 1
+    assert "ids differ" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+# --- the command ---
+
+
+def test_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    from s2s_engine import cli
+
+    for arguments, said in (
+        (["--peers", "numpy,tensorflow"], "'tensorflow', must be all, or some of numpy, torch"),
+        (["--workload", "w9"], "--workload is 'w9', must be w1, w2"),
+        (["--workload", "g2p_en"], "needs --g2p-en"),
+        (["--loss", "much"], "--loss is 'much', must be like 10%"),
+        (["nowhere.safetensors"], "MODEL is 'nowhere.safetensors', which does not exist"),
+        (["--compare", "nowhere.json"], "--compare is 'nowhere.json', which does not exist"),
+    ):
+        assert cli.run(["bench", *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_model_of_ones_own_from_file_to_page(tmp_path: Path) -> None:
+    """The whole suite in its own process, the fewest blocks, without the kernels' program."""
+    pytest.importorskip("typer")
+    path = tmp_path / "mine.safetensors"
+    gru_model(12, 12, hidden=8).save(path)
+    few = ["--blocks", "5", "--block-ms", "1", "--no-scaling", "--peers", "numpy"]
+    done = subprocess.run(
+        [sys.executable, "-m", "s2s_engine", "bench", str(path), *few],
+        cwd=tmp_path, capture_output=True, text=True, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert [result["key"] for result in made["results"]] == ["mine, greedy", "mine, beam 5"]
+    greedy, beam = made["results"]
+    assert "numpy" in [row["name"] for row in greedy["rows"]]
+    assert "greedy" in beam["left_out"]["numpy"]
+    assert made["kernels_left_out"] == limits.HOW
+    assert "mine, beam 5" in (tmp_path / "benchmarks.html").read_text()
+    assert "mine, beam 5" in done.stdout
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != limits.VARIABLE}
+    return {**kept, "PYTHONPATH": str(Path(s2s_engine.__file__).parents[1])}
+
+
+def test_a_model_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    m = ModelBuilder(source=9)
+    m.encoder.output(logits=m.encoder.embedding(m.encoder.tokens, np.ones((9, 4), np.float32)))
+    path = tmp_path / "labels.safetensors"
+    m.build().save(path)
+    with pytest.raises(InputError, match="bench takes models with an encoder of ids and a decoder"):
+        run.chosen(options.Options(model=str(path)))
