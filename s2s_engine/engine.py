@@ -23,7 +23,7 @@ from .model import Model
 from .options import DEFAULTS, DecodeOptions
 from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
-from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
+from .vocabulary import MAX_INPUT_LENGTH, Inputs, core_input
 
 MAX_THREADS = 1024
 
@@ -422,7 +422,7 @@ class Engine:
             prompt = self._inputs.prompt(x, inputs=inputs, features=features)
             return _Read([], None, None, prompt, x, prepared)
         read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
-        ordered = [_core_input(read[name]) for name in self._order]
+        ordered = [core_input(read[name]) for name in self._order]
         main = self._inputs.main
         if main is None:
             return _Read(ordered, None, None, None, x, prepared)
@@ -466,12 +466,6 @@ class Engine:
         tokens = self._inputs.target_tokens(ids)
         best = Hypothesis(ids, tokens, log_prob, log_prob, log_probs, None, "length")
         return Result([best], self._source_tokens(read))
-
-
-def _core_input(value: Input) -> Any:
-    if isinstance(value, int):
-        return [value]
-    return value if isinstance(value, list) or value.ndim == 2 else value[None, :]
 
 
 def _reload(

@@ -378,3 +378,10 @@ def _short(value: object) -> str:
         value = value.item()
     shown = repr(value[:60]) if isinstance(value, (str, list, tuple)) else repr(value)
     return shown if len(shown) <= 80 else shown[:80] + "..."
+
+
+def core_input(value: Input) -> Any:
+    """An input as the core takes it: a list of ids, or rows of features."""
+    if isinstance(value, int):
+        return [value]
+    return value if isinstance(value, list) or value.ndim == 2 else value[None, :]
