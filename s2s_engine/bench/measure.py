@@ -28,7 +28,7 @@ LONG = 50_000_000
 @dataclass
 class Contender:
     """`times` holds nanoseconds per turn, a list per block; `shares` the part of each block in
-    which the calling thread had a processor. prepare: runs before each block's turns, outside of the
+    which the calling thread had a processor. prepare: runs before each block, outside of the
     clock (settings that all contenders of a process share). alone: all work is the calling
     thread's, so that it should have a processor all the time; else as often as in its best block.
     """
