@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +20,27 @@ class Model:
         tensors: Mapping[str, NDArray[np.float32]],
         start: int,
         end: Sequence[int],
+        compute_types: Mapping[str, str] = {},
     ) -> None: ...
     @property
+    def compute_types(self) -> dict[str, str]: ...
+    @property
+    def float_columns(self) -> dict[str, int]: ...
+    @property
     def inputs(self) -> list[str]: ...
+
+class Constraints:
+    def __init__(
+        self,
+        *,
+        prefix: Sequence[int] = (),
+        end: Sequence[int] | None = None,
+        suppressed: Sequence[int] = (),
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram_size: int = 0,
+        automaton: tuple[list[int], list[int], list[int], list[bool], int] | None = None,
+        continuations: Callable[[list[int]], Iterable[int]] | None = None,
+    ) -> None: ...
 
 class SearchRules:
     def __init__(
@@ -35,6 +53,12 @@ class SearchRules:
         min_length: int = 0,
         length_penalty: float = 0.0,
         length_penalty_kind: str = "power",
+        coverage_penalty: float = 0.0,
+        beam_groups: int = 1,
+        diversity_penalty: float = 0.0,
+        sampling: tuple[float, int, float, int] | None = None,
+        constraints: Constraints | None = None,
+        max_nodes: int = 0,
     ) -> None: ...
 
 class Session:
@@ -71,6 +95,7 @@ class Session:
 
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
+def time_products(weight: NDArray[np.float32], isa: str, rows: int = 1) -> dict[str, float]: ...
 def decode_batch(
     sessions: list[Session],
     sources: list[list[Any]],

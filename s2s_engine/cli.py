@@ -18,23 +18,20 @@ import typer
 
 from . import __version__, listing
 from .bench.command import bench
+from .compute_types import COMPUTE_TYPES
 from .demo import demo_model
+from .demo_command import WORDS, rows_of, show
 from .engine import Engine
 from .errors import InputError, ModelFormatError, S2SError, UnsupportedIsaError
 from .format import STORAGES, file_bytes, from_bytes_with_digest, read, read_header
 from .lines import LineError, LineForm, decode_lines
-from .model import Model
 from .options import DecodeOptions
 from .plot import FORMATS, save
 from .plot import attention as plotted
-from .results import Hypothesis
 from .search_rules import PRESETS
-from .terminal import LEGEND, attention_map
 from .verify import verify as verified
 
 OK, INPUT, USAGE, INTERRUPTED = 0, 1, 2, 130
-DEMO_WORDS = ("phonograph", "sequence", "engine")
-DEMO_HYPOTHESES, DEMO_BEAM = 3, 5
 
 # What a command does once its arguments are read; it returns the exit code. Typer only parses: its
 # own handling of errors and broken pipes never sees a command run.
@@ -120,13 +117,20 @@ def decode(
     early_stop: Annotated[
         str | None, typer.Option(help=f"The rule of the search: {', '.join(PRESETS)}.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Any other of docs/search.md, JSON; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="Weights; with --json.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Batches decoded at once.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Lines that share a step.")] = 64,
     isa: Annotated[str | None, typer.Option(help="Instruction set; else S2S_ISA.")] = None,
+    compute_type: Annotated[str, typer.Option(help="Or bfloat16, int8, auto.")] = "float32",
 ) -> Action:
     """Lines in, lines out. Options not given are the model's, then the engine's."""
+    if compute_type not in COMPUTE_TYPES:
+        raise typer.BadParameter(f"--compute-type is {compute_type!r}, must be of {COMPUTE_TYPES}")
     if attention and not as_json:
         raise typer.BadParameter("--attention is for --json: a line has no place for weights")
     given: dict[str, Any] = {
@@ -137,9 +141,10 @@ def decode(
         "early_stop": early_stop,
         "return_attention": attention or None,
     }
-    options = {name: value for name, value in given.items() if value is not None}
-    limits = {"threads": threads, "batch_size": batch_size}
-    return partial(_decode, model, file, options, as_json, isa, **limits)
+    options = {name: _value(text) for name, text in _pairs(option).items()}
+    options |= {name: value for name, value in given.items() if value is not None}
+    machine = {"threads": threads, "isa": isa, "compute_type": compute_type}
+    return partial(_decode, model, file, options, as_json, batch_size, machine)
 
 
 @app.command()
@@ -148,7 +153,7 @@ def demo(
     model: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> Action:
     """Decodes words with the shipped model and draws what it looked at."""
-    return partial(_demo, words or list(DEMO_WORDS), model or str(demo_model()))
+    return partial(show, words or list(WORDS), model or str(demo_model()))
 
 
 @app.command()
@@ -172,16 +177,12 @@ def convert(
         raise typer.BadParameter(f"{len(sources)} sources: give one, or an encoder and a decoder")
     if storage not in STORAGES:
         raise typer.BadParameter(f"--storage is {storage!r}, must be {' or '.join(STORAGES)}")
-    pairs = [text.partition("=") for text in option or ()]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise typer.BadParameter(f"--option is {name!r}, must be NAME=VALUE")
-    if map_file is not None and (importer is not None or pairs or verify):
+    options = _pairs(option)
+    if map_file is not None and (importer is not None or options or verify):
         raise typer.BadParameter("--map writes the whole model: no --from, --option or --verify")
     source = sources[0] if len(sources) == 1 else sources
     if map_file is not None:
         return partial(converting.by_map, source, map_file, output, storage)
-    options = {name: value for name, _, value in pairs}
     return partial(converting.by_importer, source, importer, options, output, storage, verify)
 
 
@@ -226,10 +227,8 @@ def _decode(
     file: str,
     options: dict[str, Any],
     as_json: bool,
-    isa: str | None,
-    *,
-    threads: int,
     batch_size: int,
+    machine: dict[str, Any],
 ) -> int:
     model = read(path)
     try:
@@ -241,10 +240,10 @@ def _decode(
         raise InputError(f"{path}: --attention, but this model gives no alignment")
     ranked = decoder is not None and chosen.num_hypotheses > 1
     form = LineForm.of(model, ranked=ranked, as_json=as_json)
-    with Engine.load(model, threads=threads, isa=isa) as engine, _opened(file) as lines:
+    with Engine.load(model, **machine) as engine, _opened(file) as lines:
         size = None if file == "-" else os.fstat(lines.fileno()).st_size
         # Who types wants an answer to every line.
-        chunk = 1 if lines.isatty() else batch_size * threads
+        chunk = 1 if lines.isatty() else batch_size * machine["threads"]
 
         def write(text: str) -> None:
             sys.stdout.write(text)
@@ -265,33 +264,6 @@ def _decode(
                 options=options,
                 advance=done,
             )
-    return OK
-
-
-def _demo(words: list[str], path: str) -> int:
-    if not Path(path).exists():
-        raise InputError(f"the demo model is not part of this installation: no file {path}")
-    model = read(path)
-    lowered = [word.lower() for word in words]
-    _check_letters(lowered, model)
-    has_map = "alignment" in model.graphs["decoder"].outputs
-    with Engine.load(model) as engine:
-        for number, word in enumerate(lowered):
-            result = engine.decode(
-                list(word),
-                beam_size=DEMO_BEAM,
-                num_hypotheses=DEMO_HYPOTHESES,
-                return_attention=has_map,
-            )
-            print(f"{'' if number == 0 else chr(10)}{word}")
-            for hypothesis in result.hypotheses:
-                print(f"{hypothesis.score:10.4f}  {' '.join(hypothesis.tokens)}".rstrip())
-            best = result.hypotheses[0]
-            if best.attention is not None:
-                rows = _rows(best, model)
-                print(f"\n{_indented(attention_map(best.attention, result.source, rows))}")
-    if has_map:
-        print(f"\nattention: {LEGEND}")
     return OK
 
 
@@ -321,7 +293,7 @@ def _plot(
         result = engine.decode(source, options=chosen)
     try:
         with _notes():
-            map_ = plotted(result, head=head, target=_rows(result.hypotheses[0], model))
+            map_ = plotted(result, head=head, target=rows_of(result.hypotheses[0], model))
     except (InputError, ImportError) as error:  # a head that is not there, no matplotlib
         return _failed(str(error), USAGE)
     save(map_, output)
@@ -358,39 +330,27 @@ def _max_length(text: str) -> int | tuple[int, int] | str:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    parts = [text.partition("=") for text in texts or ()]
+    for name, equals, _ in parts:
+        if not name or not equals:
+            raise typer.BadParameter(f"--option is {name!r}, must be NAME=VALUE")
+    return {name: value for name, _, value in parts}
+
+
+def _value(text: str) -> Any:
+    """JSON where it is that, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _source(tokens: list[str], form: LineForm) -> list[str] | list[int]:
     """The tokens of arguments; one argument is a word where tokens are characters."""
     if form.identifiers:
         return form.read(" ".join(tokens).encode("utf-8", "surrogateescape"))
     return list(tokens[0]) if form.characters and len(tokens) == 1 else tokens
-
-
-def _check_letters(words: Sequence[str], model: Model) -> None:
-    known = model.vocabularies.get("tokens")
-    if known is None or "decoder" not in model.graphs:
-        raise InputError("the demo needs a model from letters to tokens, with vocabularies")
-    letters = " ".join(sorted(word for word in set(known) if len(word) == 1))
-    for word in words:
-        if not word:
-            raise InputError("an empty word: give at least one letter")
-        for letter in word:
-            if letter not in known:
-                raise InputError(
-                    f"{letter!r} of {word!r} is unknown to the model; it knows {letters}"
-                )
-
-
-def _rows(hypothesis: Hypothesis, model: Model) -> list[str]:
-    """The labels of a map's rows: the tokens, and the end where it was reached."""
-    if hypothesis.finish_reason != "eos":
-        return hypothesis.tokens
-    words = model.vocabularies.get("target")
-    end = words[model.end[0]] if words is not None and len(model.end) == 1 else "(end)"
-    return [*hypothesis.tokens, end]
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))
 
 
 @contextmanager

@@ -52,6 +52,6 @@ def by_map(source: Foreign, map_file: str, output: str, storage: str) -> int:
 
 def _written(model: Model, output: str, storage: str) -> int:
     write(model, output, storage)
-    test = "with a self-test" if model.self_test else "without a self-test (several inputs)"
+    test = "with a self-test" if model.self_test else "without a self-test (it gives no logits)"
     print(f"written   {output}: {Path(output).stat().st_size} bytes, {storage}, {test}")
     return 0

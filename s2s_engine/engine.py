@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .compute_types import resolve
+from .core_rules import CoreRules
 from .errors import EngineClosedError, InputError, ModelFormatError
+from .finishing import finished, unknown_id
 from .format import to_bytes
 from .graph import Graph, to_json
 from .loading import Source, opened
@@ -23,7 +25,6 @@ from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
 from .vocabulary import MAX_INPUT_LENGTH, Input, Inputs
 
-COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
 MAX_THREADS = 1024
 
 
@@ -52,12 +53,14 @@ class Info:
 
 class _Read(NamedTuple):
     """One source as the core takes it: its inputs in order, its length and ids where it has such,
-    and the prompt of a model without an encoder."""
+    the prompt of a model without an encoder, and what the caller gave."""
 
     inputs: list[Any]
     length: int | None
     ids: list[int] | None
     prompt: list[int] | None
+    given: object
+    prepared: bool
 
 
 class Engine:
@@ -74,7 +77,6 @@ class Engine:
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
     ) -> None:
-        _check_compute_type(compute_type)
         _check_whole("threads", threads, MAX_THREADS)
         _check_whole("max_input_length", max_input_length, 1 << 30)
         if isa is not None and not isinstance(isa, str):
@@ -83,12 +85,13 @@ class Engine:
         self._threads, self._isa = threads, isa
         self._inputs = Inputs(model, max_input_length)
         self._options = DecodeOptions.of(model.generation, None, {})
-        self._rules = _core_rules(**self._options.rules())
+        self._rules = CoreRules(model, self._inputs, self._options)
         self._has_decoder = "decoder" in model.graphs
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
-        self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end))
+        types = resolve(model, compute_type, lambda weight: _core.time_products(weight, isa or ""))
+        self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
         self._order: list[str] = self._core.inputs
         self._closed = False
         self._idle: list[_core.Session] = [self._new_session()]
@@ -107,6 +110,8 @@ class Engine:
         """An engine from a model file, its bytes, a `Model` built in memory, or a checkpoint of
         another program: a file or folder, arrays by name, an encoder's and a decoder's path.
 
+        compute_type: float32, bfloat16 or int8 for every matrix, or types by the weights' names
+        (docs/architecture.md); auto takes what a measurement says, other bits on other machines.
         threads: sentences of `decode_batch` decoded at once. isa: the instruction set, by default
         S2S_ISA or the fastest. max_input_length: longer sources are refused. importer: who wrote
         the checkpoint, where its names do not tell; it may need options of its own.
@@ -153,14 +158,14 @@ class Engine:
                 read.inputs,
                 chosen.beam_size,
                 chosen.num_hypotheses,
-                chosen.return_attention,
+                chosen.keeps_attention,
                 self._model.limit(chosen, read.length),
                 read.prompt,
-                self._rules_of(chosen),
+                self._rules.of(chosen),
             )
+            return self._result(session, read, found, chosen)
         finally:
             self._idle.append(session)
-        return self._result(read, found)
 
     def decode_batch(
         self,
@@ -202,15 +207,18 @@ class Engine:
                 [read.inputs for read in reads],
                 chosen.beam_size,
                 chosen.num_hypotheses,
-                chosen.return_attention,
+                chosen.keeps_attention,
                 [self._model.limit(chosen, read.length) for read in reads],
                 batch_size,
                 [] if self._has_encoder else [read.prompt for read in reads],
-                self._rules_of(chosen),
+                self._rules.of(chosen),
             )
+            return [
+                self._result(sessions[0], read, one, chosen)
+                for read, one in zip(reads, found, strict=True)
+            ]
         finally:
             self._idle.extend(sessions)
-        return [self._result(read, one) for read, one in zip(reads, found, strict=True)]
 
     def score(
         self,
@@ -222,21 +230,30 @@ class Engine:
         prepared: bool = False,
         length_penalty: float | None = None,
         length_penalty_kind: str | None = None,
+        coverage_penalty: float | None = None,
+        end_tokens: object = None,
     ) -> Score:
-        """Log-probabilities of a given target (teacher forcing), the end token's included.
+        """Log-probabilities of a given target (teacher forcing), the (first) end token's included.
 
-        target: strings or ids without start and end. The penalty is as in DecodeOptions, by default
-        the model's. The numbers are those that `decode` gives for the same ids, to the last bit.
+        target: strings or ids without start and end. The options are those of DecodeOptions, by
+        default the model's. The numbers are those that `decode` gives for the same ids, to the last
+        bit.
         """
         if not self._has_decoder:
             raise NotImplementedError("score of a model without a decoder is not built yet")
         ids = self._inputs.target(target)
-        chosen = self._options.with_penalty(length_penalty, length_penalty_kind)
+        chosen = self._options.for_score(
+            length_penalty=length_penalty,
+            length_penalty_kind=length_penalty_kind,
+            coverage_penalty=coverage_penalty,
+            end_tokens=end_tokens,
+        )
+        self._model.check_alignment(chosen)
         read = self._read(x, inputs, features, prepared)
         session = self._session()
         try:
             _, log_probs, log_prob, score, _, _ = session.score(
-                read.inputs, ids, False, read.prompt, self._rules_of(chosen)
+                read.inputs, ids, False, read.prompt, self._rules.of(chosen)
             )
         finally:
             self._idle.append(session)
@@ -317,7 +334,7 @@ class Engine:
             format=1,
             digest=self._digest,
             parameters=sum(array.size for array in model.tensors.values()),
-            compute_types=dict.fromkeys(sorted(model.tensors), "float32"),
+            compute_types=self._core.compute_types,
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()
@@ -340,7 +357,7 @@ class Engine:
             raise ModelFormatError(
                 "this model has no self-test: s2s_engine.self_test.attach(model) makes one"
             )
-        source = list(test.source)
+        source = test.call
         if not self._has_decoder:
             return compare(test, self.decode(source, prepared=True).hypotheses[0].token_log_probs)
         score = self.score(source, list(test.target), prepared=True)
@@ -371,16 +388,14 @@ class Engine:
         self._check_open()
         origin = to_bytes(self._model) if self._origin is None else self._origin
         digest = self._digest if self._origin is not None else ""
-        arguments = (origin, digest, self._threads, self._isa, self._inputs.max_input_length)
+        types = self._core.compute_types
+        arguments = (origin, digest, types, self._threads, self._isa, self._inputs.max_input_length)
         return _reload, arguments
 
     def _chosen(self, options: DecodeOptions | None, keywords: Mapping[str, Any]) -> DecodeOptions:
         if options is None and not keywords:
             return self._options
         return DecodeOptions.of(self._model.generation, options, keywords)
-
-    def _rules_of(self, chosen: DecodeOptions) -> _core.SearchRules:
-        return self._rules if chosen is self._options else _core_rules(**chosen.rules())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -405,21 +420,34 @@ class Engine:
     ) -> _Read:
         if not self._has_encoder:
             prompt = self._inputs.prompt(x, inputs=inputs, features=features)
-            return _Read([], None, None, prompt)
+            return _Read([], None, None, prompt, x, prepared)
         read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
         ordered = [_core_input(read[name]) for name in self._order]
         main = self._inputs.main
         if main is None:
-            return _Read(ordered, None, None, None)
-        ids = read[main]
-        return _Read(ordered, len(ids), ids if isinstance(ids, list) else None, None)  # type: ignore[arg-type]
+            return _Read(ordered, None, None, None, x, prepared)
+        ids: Any = read[main]
+        given = inputs if x is None else x
+        return _Read(
+            ordered, len(ids), ids if isinstance(ids, list) else None, None, given, prepared
+        )
 
-    def _result(self, read: _Read, found: Sequence[Any]) -> Result:
+    def _result(
+        self, session: _core.Session, read: _Read, found: Sequence[Any], chosen: DecodeOptions
+    ) -> Result:
         tokens = self._inputs.target_tokens
         hypotheses = [
             Hypothesis(ids, tokens(ids), score, log_prob, log_probs, attention, reason)
             for ids, log_probs, log_prob, score, reason, attention in found
         ]
+        if chosen.replace_unknowns is not False or chosen.return_logits:
+            hypotheses = finished(
+                hypotheses,
+                chosen,
+                unknown=unknown_id(chosen.replace_unknowns, self._inputs),
+                words=lambda: self._inputs.source_words(read.given, read.ids or [], read.prepared),
+                logits=lambda ids: session.forced_logits(read.inputs, ids, read.prompt),
+            )
         return Result(hypotheses, self._source_tokens(read))
 
     def _source_tokens(self, read: _Read) -> list[str]:
@@ -440,11 +468,6 @@ class Engine:
         return Result([best], self._source_tokens(read))
 
 
-@lru_cache(maxsize=64)
-def _core_rules(**rules: Any) -> _core.SearchRules:
-    return _core.SearchRules(**rules)
-
-
 def _core_input(value: Input) -> Any:
     if isinstance(value, int):
         return [value]
@@ -452,24 +475,22 @@ def _core_input(value: Input) -> Any:
 
 
 def _reload(
-    origin: str | bytes, digest: str, threads: int, isa: str | None, max_input_length: int
+    origin: str | bytes,
+    digest: str,
+    types: dict[str, str],
+    threads: int,
+    isa: str | None,
+    max_input_length: int,
 ) -> Engine:
-    engine = Engine.load(origin, threads=threads, isa=isa, max_input_length=max_input_length)
+    engine = Engine.load(
+        origin, compute_type=types, threads=threads, isa=isa, max_input_length=max_input_length
+    )
     if digest and engine.info.digest != digest:
         raise ModelFormatError(
             f"{engine!r} has the digest {engine.info.digest}, the pickled engine had {digest}: "
             "the file has changed"
         )
     return engine
-
-
-def _check_compute_type(value: str | Mapping[str, str]) -> None:
-    types = list(value.values()) if isinstance(value, Mapping) else [value]
-    for type_ in types:
-        if type_ not in COMPUTE_TYPES:
-            raise InputError(f"compute_type is {type_!r}, must be one of {COMPUTE_TYPES}")
-        if type_ != "float32":
-            raise NotImplementedError(f"compute_type {type_!r} is not built yet")
 
 
 def _check_whole(name: str, value: object, high: int) -> None:

@@ -219,10 +219,9 @@ def _self_test(header: Header) -> str:
     test = header.outline.self_test
     if test is None:
         return "none"
-    return (
-        f"{len(test.source)} source ids, {len(test.target)} target ids, tolerance "
-        f"{test.tolerance:g}"
-    )
+    call = test.call
+    source = ", ".join(call) if isinstance(call, dict) else f"{len(call)} source ids"
+    return f"{source}, {len(test.target)} target ids, tolerance {test.tolerance:g}"
 
 
 def _mapping(fields: Mapping[str, Any]) -> str:

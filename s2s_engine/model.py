@@ -31,18 +31,24 @@ DOCUMENT_KEYS = {
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Source ids as the encoder reads them (the prompt of a model without one), a forced target,
-    and the log-probabilities expected within `tolerance`; the end token's is the last where the
-    model has one."""
+    """A source as the encoder reads it (ids; the prompt of a model without an encoder; values by
+    name where it has other inputs), a forced target, and the log-probabilities expected within
+    `tolerance`; the end token's is the last where the model has one."""
 
-    source: tuple[int, ...]
+    source: tuple[int, ...] | Mapping[str, Any]
     target: tuple[int, ...]
     log_probs: tuple[float, ...]
     tolerance: float
 
+    @property
+    def call(self) -> list[int] | dict[str, Any]:
+        """The source as calls take it, with prepared=True."""
+        source = self.source
+        return dict(source) if isinstance(source, Mapping) else list(source)
+
     def to_json(self) -> dict[str, Any]:
         return {
-            "source": list(self.source),
+            "source": self.call,
             "target": list(self.target),
             "log_probs": list(self.log_probs),
             "tolerance": self.tolerance,
@@ -135,6 +141,7 @@ class Model:
                 fields["self_test"],
                 token,
                 size if "encoder" in graphs else token,
+                graphs.get("encoder", Graph()).inputs,
                 may_be_empty="encoder" not in graphs and start is not None,
             ),
             provenance=_provenance(fields["provenance"]),
@@ -170,9 +177,13 @@ class Model:
         where this model cannot do what the options ask for.
         """
         decoder = self.graphs["decoder"]
-        if options.return_attention and "alignment" not in decoder.outputs:
-            raise InputError("return_attention is True, but this model gives no alignment")
+        self.check_alignment(options)
         limit = options.limit(source_length)
+        if len(options.prefix or ()) >= limit:
+            raise InputError(
+                f"prefix has {len(options.prefix)} tokens, must have fewer than the {limit} that "
+                "max_length allows here"
+            )
         if "step" in decoder.inputs and limit + steps_before > decoder.inputs["step"].size:
             behind = f" behind {steps_before} of the prompt" if steps_before else ""
             raise InputError(
@@ -180,6 +191,14 @@ class Model:
                 f"{decoder.inputs['step'].size} steps of this model"
             )
         return limit
+
+    def check_alignment(self, options: DecodeOptions) -> None:
+        """InputError where an option reads attention that this model does not give."""
+        name = options.reads_alignment
+        if name is not None and "alignment" not in self.graphs["decoder"].outputs:
+            raise InputError(
+                f"{name} is {getattr(options, name)!r}, but this model gives no alignment"
+            )
 
     def with_self_test(self, test: SelfTest) -> Model:
         """The same model with another self-test."""
@@ -314,7 +333,14 @@ def _generation(value: object) -> dict[str, Any]:
     return options
 
 
-def _self_test(value: object, token: int, size: int, *, may_be_empty: bool) -> SelfTest | None:
+def _self_test(
+    value: object,
+    token: int,
+    size: int,
+    inputs: Mapping[str, ValueType],
+    *,
+    may_be_empty: bool,
+) -> SelfTest | None:
     if value is None:
         return None
     fields = closed(value, {"source", "target", "log_probs", "tolerance"}, "self_test")
@@ -326,12 +352,40 @@ def _self_test(value: object, token: int, size: int, *, may_be_empty: bool) -> S
         raise ModelFormatError("self_test: log_probs must be a list of finite numbers")
     if not _finite(tolerance) or tolerance < 0:
         raise ModelFormatError(f"self_test: tolerance is {tolerance!r}, must be at least 0")
+    source = fields["source"]
     return SelfTest(
-        source=ids(fields["source"], size, "self_test: source"),
+        source=_named_source(source, inputs)
+        if isinstance(source, dict)
+        else ids(source, size, "self_test: source"),
         target=ids(fields["target"], token, "self_test: target"),
         log_probs=tuple(float(number) for number in numbers),
         tolerance=float(tolerance),
     )
+
+
+def _named_source(source: dict[str, Any], inputs: Mapping[str, ValueType]) -> dict[str, Any]:
+    """Prepared values by input name: ids, an id, numbers (D), or numbers (S, D)."""
+    declared = {n: type_ for n, type_ in inputs.items() if n not in BUILT_IN["encoder"]}
+    if source.keys() != declared.keys():
+        raise ModelFormatError(
+            f"self_test: source names {sorted(source)}, must name the inputs {sorted(declared)}"
+        )
+    found: dict[str, Any] = {}
+    for name, type_ in declared.items():
+        where, value = f"self_test: source {name!r}", source[name]
+        if type_.kind == "id":
+            found[name] = integer(value, 0, type_.size - 1, where)
+        elif type_.kind == "ids":
+            found[name] = list(ids(value, type_.size, where))
+        else:
+            rows = [value] if type_.kind == "vector" else value
+            if not isinstance(rows, list) or not all(
+                isinstance(row, list) and len(row) == type_.size and all(map(_finite, row))
+                for row in rows
+            ):
+                raise ModelFormatError(f"{where} must be finite numbers for a {type_}")
+            found[name] = value
+    return found
 
 
 def _finite(value: object) -> bool:

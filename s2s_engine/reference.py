@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .constraints import Constraints
 from .errors import InputError
+from .finishing import finished, unknown_id
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
+from .reference_filter import Sampling
 from .reference_operations import (
     ACTIVATION,
     EXECUTE,
@@ -24,8 +27,9 @@ from .reference_operations import (
     execute,
 )
 from .reference_search import Path, checked_log_probs, log_softmax, search
+from .reference_types import typed
 from .results import Hypothesis, Result, Score
-from .search_rules import score_of
+from .search_rules import coverage_of, score_of
 from .vocabulary import Input, Inputs
 
 __all__ = ["ACTIVATION", "EXECUTE", "Arguments", "Body", "Reference", "Trace", "Value", "Values"]
@@ -54,12 +58,23 @@ class _Encoded:
 class Reference:
     """Decodes, scores and encodes one source as the engine does, in float64."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self,
+        model: Model,
+        compute_types: Mapping[str, str] | None = None,
+        float_columns: Mapping[str, int] | None = None,
+    ) -> None:
+        """compute_types: of weights that are not float32, as `Engine.info` gives them.
+        float_columns: how many first columns of a weight are float32 all the same, because they
+        multiply an embedding that the engine folds into a table."""
         self.model = model
         self._inputs = Inputs(model)
         decoder = model.graphs.get("decoder")
         self._normalised = decoder is not None and "log_probabilities" in decoder.outputs
         self._tensors = {name: np.asarray(w, np.float64) for name, w in model.tensors.items()}
+        for name, type_ in (compute_types or {}).items():
+            columns = (float_columns or {}).get(name, 0)
+            self._tensors[name] = typed(model.tensors[name], type_, columns)
 
     def decode(
         self,
@@ -83,7 +98,19 @@ class Reference:
             else [self._labelled(encoded, chosen)]
         )
         main = encoded.read.get(self._inputs.main or "")
-        return Result(best, self._inputs.source_tokens(main) if isinstance(main, list) else [])
+        ids = main if isinstance(main, list) else []
+        given = inputs if x is None else x
+        if "decoder" in self.model.graphs:
+            best = finished(
+                best,
+                chosen,
+                unknown=unknown_id(chosen.replace_unknowns, self._inputs),
+                words=lambda: self._inputs.source_words(given, ids, prepared),
+                logits=lambda target: np.stack(
+                    [self._logits(values) for values in self._forced(encoded, target)]
+                ),
+            )
+        return Result(best, self._inputs.source_tokens(ids))
 
     def score(
         self,
@@ -95,17 +122,27 @@ class Reference:
         features: object = None,
         length_penalty: float | None = None,
         length_penalty_kind: str | None = None,
+        coverage_penalty: float | None = None,
+        end_tokens: object = None,
     ) -> Score:
-        """A target under teacher forcing; the first end id is scored behind it. The penalties are
+        """A target under teacher forcing; the first end id is scored behind it. The options are
         those of DecodeOptions, by default the model's."""
-        chosen = DecodeOptions.of(self.model.generation, None, {}).with_penalty(
-            length_penalty, length_penalty_kind
+        chosen = DecodeOptions.of(self.model.generation, None, {}).for_score(
+            length_penalty=length_penalty,
+            length_penalty_kind=length_penalty_kind,
+            coverage_penalty=coverage_penalty,
+            end_tokens=end_tokens,
         )
         ids = self._inputs.target(target)
         encoded = self._encode(x, prepared, inputs, features)
+        coverage = 0.0
         if "decoder" in self.model.graphs:
-            scored = ids + list(self.model.end[:1])
+            end = Constraints.of(chosen, self.model.end, self._inputs.target_ids).end
+            scored = ids + list(end[:1])
+            self.model.check_alignment(chosen)
             steps = self._forced(encoded, scored[:-1])
+            if chosen.coverage_penalty and scored:
+                coverage = chosen.coverage_penalty * coverage_of(self._alignments(steps))
             logits = np.stack([self._logits(values) for values in steps])
         else:
             scored, logits = ids, np.atleast_2d(self._encoder_logits(encoded))
@@ -117,7 +154,7 @@ class Reference:
         log_probs = self._log_probs(logits, "score")[np.arange(len(scored)), np.array(scored, int)]
         total = _sum(log_probs)
         score = score_of(total, len(scored), chosen.length_penalty_kind, chosen.length_penalty)
-        return Score(log_prob=total, token_log_probs=log_probs, score=score)
+        return Score(log_prob=total, token_log_probs=log_probs, score=score + coverage)
 
     def encode(
         self,
@@ -225,6 +262,10 @@ class Reference:
         outputs = self.model.graphs["decoder"].outputs
         return values[outputs["log_probabilities" if self._normalised else "logits"]]
 
+    def _alignments(self, steps: list[Values]) -> list[Float64]:
+        name = self.model.graphs["decoder"].outputs["alignment"]
+        return [values[name] for values in steps]
+
     def _log_probs(self, logits: Float64, where: str) -> NDArray[np.float32]:
         return (checked_log_probs if self._normalised else log_softmax)(logits, where)
 
@@ -247,14 +288,19 @@ class Reference:
 
         def step(state: Values, token: int, number: int) -> tuple[Values, Float64, Float64 | None]:
             values = self._step(encoded, state, token, number + before)
-            alignment = values[graph.outputs["alignment"]] if options.return_attention else None
+            reads = options.reads_alignment is not None
+            alignment = values[graph.outputs["alignment"]] if reads else None
             return self._next_state(values), self._logits(values), alignment
 
+        constraints = Constraints.of(options, self.model.end, self._inputs.target_ids)
+        drawn = options.sampling(seed=0)
         paths = search(
             step,
             first,
             start=encoded.fed[-1],
-            end=self.model.end,
+            end=constraints.end,
+            constraints=constraints,
+            sampling=None if drawn is None else Sampling(*drawn),
             beam_size=options.beam_size,
             num_hypotheses=options.num_hypotheses,
             max_length=limit,
@@ -264,6 +310,10 @@ class Reference:
             finished_limit=options.finished_limit,
             length_penalty=options.length_penalty,
             length_penalty_kind=options.length_penalty_kind,
+            coverage_penalty=options.coverage_penalty,
+            beam_groups=options.beam_groups,
+            diversity_penalty=options.diversity_penalty,
+            max_nodes=options.rules()["max_nodes"],
         )
         return [self._hypothesis(path) for path in paths]
 

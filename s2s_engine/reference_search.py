@@ -4,14 +4,16 @@ log-probabilities, tokens and scores; never graphs or weights."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import NumericalError
-from .search_rules import SearchRule, score_of
+from .constraints import Constraints
+from .errors import InputError, NumericalError
+from .reference_filter import Sampling, adjusted, drawn, possible, uniform
+from .search_rules import SearchRule, coverage_of, score_of
 
 Float64: TypeAlias = NDArray[np.float64]
 # (state, token, step) -> (next state, logits (V), alignment (S, N) or None)
@@ -36,16 +38,17 @@ class Path:
 @dataclass(frozen=True)
 class _Choice:
     """A path that may get a place: `parent` is the row that it continues, or below 0 that of an
-    ended one that stays."""
+    ended one that stays. Choices are ranked by log-probability, less what diversity takes."""
 
     path: Path
     parent: int
+    rank: float
 
     @property
     def order(self) -> tuple[float, int, int]:
         if self.parent < 0:  # before new ones
-            return -self.path.log_prob, -1, self.parent
-        return -self.path.log_prob, self.path.ids[-1], self.parent
+            return -self.rank, -1, self.parent
+        return -self.rank, self.path.ids[-1], self.parent
 
     @property
     def ended(self) -> bool:
@@ -54,7 +57,7 @@ class _Choice:
 
 @dataclass(frozen=True)
 class _Row:
-    """What one step makes of a live path."""
+    """What one step makes of a live path; log-probabilities of what cannot follow are -inf."""
 
     path: Path
     state: Any
@@ -63,12 +66,14 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What does not change during a search."""
+class Task:
+    """What does not change during a search. beam_size and wanted are those of a lane."""
 
     step: Step
     log_probs: LogProbs
-    end: tuple[int, ...]
+    start: int
+    constraints: Constraints
+    sampling: Sampling | None
     beam_size: int
     wanted: int
     max_length: int
@@ -77,9 +82,40 @@ class _Task:
     finished_limit: int
     kind: str
     alpha: float
+    coverage: float
+    diversity: float
 
-    def score(self, log_prob: float, length: int) -> float:
-        return score_of(log_prob, length, self.kind, self.alpha)
+    @property
+    def end(self) -> tuple[int, ...]:
+        return self.constraints.end
+
+    @property
+    def filters(self) -> bool:
+        return self.sampling is not None or self.constraints.filters
+
+    def score(self, log_prob: float, length: int, alignments: Sequence[Float64]) -> float:
+        score = score_of(log_prob, length, self.kind, self.alpha)
+        return score + self.coverage * coverage_of(alignments) if self.coverage else score
+
+    def forced(self, length: int) -> int | None:
+        """The only id that may stand at the end of `length` ids."""
+        if length <= len(self.constraints.prefix):
+            return self.constraints.prefix[length - 1]
+        if length == self.max_length and self.rule.limit == "end" and self.end:
+            return self.end[0]
+        return None
+
+
+@dataclass
+class _Lane:
+    """A search of its own beside others: a group of a beam, or a sample."""
+
+    number: int
+    live: list[Path]
+    kept: list[Path] = field(default_factory=list)
+    finished: list[Path] = field(default_factory=list)
+    topped: bool = False
+    done: bool = False
 
 
 def log_softmax(logits: Float64, where: str) -> NDArray[np.float32]:
@@ -115,71 +151,138 @@ def search(
     finished_limit: int | None = None,
     length_penalty: float = 0.0,
     length_penalty_kind: str = "power",
+    coverage_penalty: float = 0.0,
+    beam_groups: int = 1,
+    diversity_penalty: float = 0.0,
+    constraints: Constraints | None = None,
+    sampling: Sampling | None = None,
+    max_nodes: int = 0,
 ) -> list[Path]:
     """The best paths, best first; `start` is -1 where nothing is fed at step 0, `log_probs` makes
-    log-probabilities of what a step gives, `finished_limit` is for rules that count."""
-    task = _Task(
-        step, log_probs, tuple(end), beam_size, num_hypotheses, max_length, min_length,
-        rule or SearchRule(), finished_limit or beam_size, length_penalty_kind, length_penalty,
+    log-probabilities of what a step gives, `finished_limit` is for rules that count. `end` is that
+    of the constraints, where there are any. With coverage_penalty, a step gives alignments; with
+    max_nodes the search is exact."""
+    lanes = beam_groups if sampling is None else num_hypotheses
+    size = 1 if sampling is not None else beam_size // lanes
+    task = Task(
+        step, log_probs, start, constraints or Constraints(tuple(end)), sampling, size,
+        -(-num_hypotheses // lanes), max_length, min_length, rule or SearchRule(),
+        finished_limit or size, length_penalty_kind, length_penalty, coverage_penalty,
+        diversity_penalty,
     )  # fmt: skip
-    rule = task.rule
-    live, kept, finished = [Path((), (), 0.0, 0.0, (), state)], list[Path](), list[Path]()
-    topped = False
+    if max_nodes:
+        from .reference_exact import exact_search
+
+        return _some(exact_search(task, state, max_nodes))
+    searches = [_Lane(n, [Path((), (), 0.0, 0.0, (), state)]) for n in range(lanes)]
     for length in range(1, max_length + 1):
-        rows = [_row(task, path, start, length - 1) for path in live]
-        choices = _choices(task, rows, kept, finished, length)
-        topped = topped or (bool(choices) and choices[0].ended)
-        live, kept = [], []
-        for place, choice in enumerate(choices):
-            if not choice.ended:
-                if len(live) < beam_size:
-                    live.append(choice.path)
-            elif place < beam_size or rule.ended != "leading":
-                if choice.parent >= 0:
-                    finished.append(choice.path)
-                if rule.ended == "stay":
-                    kept.append(choice.path)
-                if rule.stop == "count" and len(finished) >= task.finished_limit:
-                    return _best(finished, num_hypotheses)
-        if not live or (length < max_length and _stopped(task, finished, live[0], length, topped)):
-            return _best(finished, num_hypotheses)
-    if rule.limit == "fill":
-        live = live[: max(0, num_hypotheses - len(finished))]
-    return _best([*finished, *live], num_hypotheses)
+        taken: list[int] = []
+        for lane in searches:
+            if not lane.done:
+                _advance(task, lane, length, taken)
+    found = [path for lane in searches for path in best_of(lane.finished, task.wanted)]
+    return best_of(_some(found), num_hypotheses)
 
 
-def _row(task: _Task, path: Path, start: int, number: int) -> _Row:
-    token = path.ids[-1] if path.ids else start
-    state, logits, alignment = task.step(path.state, token, number)
-    return _Row(path, state, alignment, task.log_probs(logits, f"step {number}"))
+def _some(found: list[Path]) -> list[Path]:
+    if not found:
+        raise InputError(
+            "nothing is left to generate: every hypothesis ran into a dead end of "
+            "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them"
+        )
+    return found
+
+
+def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
+    """One step of a lane; `taken` are the ids of the places of earlier lanes, to which it adds."""
+    rule = task.rule
+    rows = [_row(task, lane.number, path, length) for path in lane.live]
+    choices = _choices(task, rows, lane, length, taken)
+    lane.topped = lane.topped or (bool(choices) and choices[0].ended)
+    lane.live, lane.kept = [], []
+    for place, choice in enumerate(choices):
+        if not choice.ended:
+            if len(lane.live) < task.beam_size:
+                lane.live.append(choice.path)
+        elif place < task.beam_size or rule.ended != "leading":
+            if choice.parent >= 0:
+                lane.finished.append(choice.path)
+            if rule.ended == "stay":
+                lane.kept.append(choice.path)
+            if rule.stop == "count" and len(lane.finished) >= task.finished_limit:
+                lane.done = True
+                break
+    taken += [path.ids[-1] for path in lane.live]
+    if lane.done or not lane.live:
+        lane.done = True
+    elif length == task.max_length:
+        free = max(0, task.wanted - len(lane.finished))
+        lane.finished += lane.live[: free if rule.limit == "fill" else None]
+    else:
+        lane.done = _stopped(task, lane, length)
+
+
+def _row(task: Task, sample: int, path: Path, length: int) -> _Row:
+    token = path.ids[-1] if path.ids else task.start
+    state, logits, alignment = task.step(path.state, token, length - 1)
+    logits = adjusted(logits, task.constraints, path.ids)
+    log_probs = task.log_probs(logits, f"step {length - 1}")
+    if length > len(task.constraints.prefix):
+        open_ = possible(len(logits), task.constraints, path.ids)
+        if task.sampling is not None and task.forced(length) is None:
+            number = uniform(task.sampling.seed, sample, length - 1)
+            masked = np.where(open_, np.asarray(logits, np.float32), -np.inf)
+            one = drawn(masked, task.sampling, number)
+            open_ = np.arange(len(logits)) == (-1 if one is None else one)
+        log_probs = np.where(open_, log_probs, np.float32(-np.inf))
+    return _Row(path, state, alignment, log_probs)
 
 
 def _choices(
-    task: _Task, rows: Sequence[_Row], kept: Sequence[Path], finished: Sequence[Path], length: int
+    task: Task, rows: Sequence[_Row], lane: _Lane, length: int, taken: Sequence[int]
 ) -> list[_Choice]:
     """What a step looks at, best first: ties to an ended one that stays, then to the lower token,
     then to the lower parent."""
     size = len(rows[0].log_probs)
     tokens = [t for t in range(size) if length >= task.min_length or t not in task.end]
-    if length == task.max_length and task.rule.limit == "end" and task.end:
-        tokens = list(task.end[:1])
+    forced = task.forced(length)
+    if forced is not None:
+        tokens = [forced]
     found = [
-        _Choice(_extended(task, row, token), parent)
+        _choice(task, row, parent, token, 0 if forced is not None else taken.count(token))
         for parent, row in enumerate(rows)
         for token in tokens
         if row.path.log_prob + float(row.log_probs[token]) > -np.inf
     ]
-    found += [_Choice(path, place - task.beam_size) for place, path in enumerate(kept)]
-    if not found and not finished:
-        # Nothing is possible: the best of the first row, so that there is a result.
-        usual = tokens if tokens == list(task.end[:1]) else range(size)
-        best = max(usual, key=lambda token: (rows[0].log_probs[token], -token))
-        found = [_Choice(_extended(task, rows[0], best), 0)]
-    width = _width(task, len(finished))
+    found += [
+        _Choice(path, place - task.beam_size, path.log_prob) for place, path in enumerate(lane.kept)
+    ]
+    if not found and not lane.finished:
+        found = _fallback(task, rows, range(size) if forced is None else tokens)
+    width = _width(task, len(lane.finished))
     return sorted(found, key=lambda choice: choice.order)[:width]
 
 
-def _width(task: _Task, finished: int) -> int:
+def _fallback(task: Task, rows: Sequence[_Row], tokens: Sequence[int]) -> list[_Choice]:
+    """Nothing is possible: the best of the first row, so that there is a result. Under constraints
+    a row that has some continuation, below the minimum an end, and nothing in a dead end."""
+    for parent, row in enumerate(rows):
+        best = max(tokens, key=lambda token: (row.log_probs[token], -token))
+        if not task.filters or row.log_probs[best] > -np.inf:
+            return [_choice(task, row, parent, best, 0)]
+    return []
+
+
+def choices_of(task: Task, path: Path, length: int) -> list[Path]:
+    """All continuations of one path that are possible, best first."""
+    rows = [_row(task, 0, path, length)]
+    wide = replace(task, beam_size=1 << 30)
+    # As if something had ended: nothing impossible is taken for want of anything else.
+    choices = _choices(wide, rows, _Lane(0, [], finished=[path]), length, [])
+    return [choice.path for choice in choices]
+
+
+def _width(task: Task, finished: int) -> int:
     if task.rule.ended == "shrink":
         return task.beam_size - finished
     # Greedy takes the best token; a beam whose ended ones make room looks past every end that could
@@ -189,35 +292,41 @@ def _width(task: _Task, finished: int) -> int:
     return task.beam_size
 
 
-def _extended(task: _Task, row: _Row, token: int) -> Path:
-    alignment = () if row.alignment is None else (row.alignment,)
+def _choice(task: Task, row: _Row, parent: int, token: int, times: int) -> _Choice:
+    """`times` is how many places of earlier lanes took the token (Vijayakumar et al. 2016, eq. 4
+    with the Hamming diversity of section 4.1)."""
     log_prob = row.path.log_prob + float(row.log_probs[token])
-    return Path(
+    alignment = () if row.alignment is None else (row.alignment,)
+    alignments = (*row.path.alignments, *alignment)
+    path = Path(
         ids=(*row.path.ids, token),
         log_probs=(*row.path.log_probs, np.float32(row.log_probs[token])),
         log_prob=log_prob,
-        score=task.score(log_prob, len(row.path.ids) + 1),
-        alignments=(*row.path.alignments, *alignment),
+        score=task.score(log_prob, len(row.path.ids) + 1, alignments),
+        alignments=alignments,
         state=row.state,
         reason="eos" if token in task.end else "length",
     )
+    return _Choice(path, parent, log_prob - task.diversity * times)
 
 
-def _best(paths: Sequence[Path], count: int) -> list[Path]:
+def best_of(paths: Sequence[Path], count: int) -> list[Path]:
     """The best paths; of equal ones the earlier."""
     return sorted(paths, key=lambda path: -path.score)[:count]
 
 
-def _stopped(task: _Task, finished: Sequence[Path], live: Path, length: int, topped: bool) -> bool:
-    """Whether the search is done below max_length, `live` the best live path."""
-    if len(finished) < task.wanted:
+def _stopped(task: Task, lane: _Lane, length: int) -> bool:
+    """Whether a lane is done below max_length."""
+    if len(lane.finished) < task.wanted:
         return False
     if task.rule.stop == "top":
-        return topped
+        return lane.topped
     if task.rule.stop != "best":
         return False
     # A log-probability is at most 0 and only falls: a live path can at best keep it and end at the
-    # length with the largest divisor.
+    # length with the largest divisor. Coverage is at most 0.
+    best = max(path.log_prob for path in lane.live)
     shortest = max(length + 1, min(task.min_length, task.max_length))
-    reachable = task.score(live.log_prob, shortest if task.alpha < 0 else task.max_length)
-    return _best(finished, task.wanted)[-1].score >= reachable
+    longest = shortest if task.alpha < 0 else task.max_length
+    reachable = score_of(best, longest, task.kind, task.alpha)
+    return best_of(lane.finished, task.wanted)[-1].score >= reachable

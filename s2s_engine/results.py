@@ -17,8 +17,9 @@ class Hypothesis:
 
     score: what hypotheses are ranked by. log_prob: the sum of `token_log_probs` (natural
     logarithms, float32 each, summed in float64), the end token's included. attention:
-    (target, source) float32 weights where they were asked for, a row per scored token.
-    finish_reason: "eos" or "length".
+    (target, source) float32 weights where they were asked for, a row per scored token. logits:
+    (target, vocabulary) float32 where they were asked for, what the model gives before any option
+    changes it. finish_reason: "eos" or "length".
     """
 
     ids: list[int]
@@ -28,6 +29,7 @@ class Hypothesis:
     token_log_probs: NDArray[np.float32]
     attention: NDArray[np.float32] | None
     finish_reason: Literal["eos", "length"]
+    logits: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,15 @@ words and how lengths are scored; never tokens, beams or the other options."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import InputError
+from .portable import logarithm, power
 
 ENDED = ("leave", "leading", "place", "shrink", "stay")
 STOP = ("best", "count", "top", "empty")
@@ -68,4 +72,22 @@ def score_of(log_prob: float, length: int, kind: str, alpha: float) -> float:
     """
     if kind == "none" or alpha == 0 or length == 0:
         return log_prob
-    return log_prob / math.pow(length if kind == "power" else (5.0 + length) / 6.0, alpha)
+    base = float(length) if kind == "power" else (5.0 + length) / 6.0
+    return log_prob / power(base, float(alpha))
+
+
+def coverage_of(alignments: Sequence[NDArray[Any]]) -> float:
+    """Wu et al. 2016, eq. 14, without beta: the sum over source positions i of
+    log(min(sum_j a_ij, 1)). A step j gives (S, heads) weights, of which a_ij is the mean; a sum
+    below 2^-126 counts as that."""
+    covered = [0.0] * (alignments[0].shape[0] if alignments else 0)
+    for weights in alignments:
+        for i, heads in enumerate(weights.astype(np.float32).tolist()):
+            weight = 0.0
+            for head in heads:
+                weight += head
+            covered[i] += weight / len(heads)
+    total = 0.0
+    for value in covered:
+        total += logarithm(min(max(value, 2.0**-126), 1.0))[0]
+    return total

@@ -3,53 +3,52 @@ must give for them. Knows the reference and one model; never files or how an eng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import InputError
 from .graph import BUILT_IN
 from .model import Model, SelfTest
+from .operations import ValueType
 from .results import Check
 
 TOLERANCE = 1e-4
 LENGTH = 8
+NAMED_LENGTH = 3  # positions of a source with features: all of its numbers are in the file
 
 
 def make(
     model: Model,
-    source: Sequence[int] | None = None,
+    source: Sequence[int] | Mapping[str, Any] | None = None,
     target: Sequence[int] | None = None,
     *,
     tolerance: float = TOLERANCE,
 ) -> SelfTest:
-    """What the reference gives for prepared source ids and a target without its end.
+    """What the reference gives for prepared source ids (or values by input name) and a target
+    without its end.
 
-    Without them, fixed ids spread over the vocabularies are taken. A model without a decoder has
-    no target: its log-probabilities are those of the best label of each position.
+    Without them, fixed ids spread over the vocabularies are taken, and fixed numbers. A model
+    without a decoder has no target: its log-probabilities are those of each position's best label.
     """
     from .reference import Reference
 
-    encoder = model.graphs.get("encoder")
-    declared = set() if encoder is None else set(encoder.inputs) - set(BUILT_IN["encoder"])
-    if encoder is not None and declared != {"tokens"}:
-        raise InputError(
-            f"a self-test needs a model that reads tokens only, not {sorted(declared)}"
-        )
     reference = Reference(model)
-    ids = list(default_source(model) if source is None else source)
+    ids: Any = default_source(model) if source is None else source
+    ids = dict(ids) if isinstance(ids, Mapping) else list(ids)
+    kept = ids if isinstance(ids, dict) else tuple(ids)
     if "decoder" not in model.graphs:
         labels = reference.decode(ids, prepared=True).hypotheses[0].token_log_probs
-        return SelfTest(tuple(ids), (), tuple(float(p) for p in labels), tolerance)
+        return SelfTest(kept, (), tuple(float(p) for p in labels), tolerance)
     forced = list(default_target(model) if target is None else target)
     log_probs = reference.score(ids, forced, prepared=True).token_log_probs
-    return SelfTest(tuple(ids), tuple(forced), tuple(float(p) for p in log_probs), tolerance)
+    return SelfTest(kept, tuple(forced), tuple(float(p) for p in log_probs), tolerance)
 
 
 def attach(
     model: Model,
-    source: Sequence[int] | None = None,
+    source: Sequence[int] | Mapping[str, Any] | None = None,
     target: Sequence[int] | None = None,
     *,
     tolerance: float = TOLERANCE,
@@ -67,12 +66,17 @@ def compare(test: SelfTest, token_log_probs: ArrayLike) -> Check:
     return Check(float(difference), test.tolerance, len(test.log_probs))
 
 
-def default_source(model: Model) -> list[int]:
+def default_source(model: Model) -> list[int] | dict[str, Any]:
     """Fixed prepared ids: the model's rule applied to ids spread over its vocabulary. Of a model
-    without an encoder, a prompt."""
+    without an encoder, a prompt; of one with other inputs than tokens, values by name."""
     if "encoder" not in model.graphs:
         return _spread(2, model.graphs["decoder"].inputs["token"].size, model.end)
     inputs = model.graphs["encoder"].inputs
+    declared = {n: type_ for n, type_ in inputs.items() if n not in BUILT_IN["encoder"]}
+    if declared.keys() != {"tokens"}:
+        bound = inputs["position"].size if "position" in inputs else NAMED_LENGTH
+        length = min(NAMED_LENGTH, bound)
+        return {name: _value(type_, length) for name, type_ in declared.items()}
     ids = model.source.prepare(_spread(LENGTH, inputs["tokens"].size, ()))
     return ids[: inputs["position"].size] if "position" in inputs else ids
 
@@ -82,6 +86,18 @@ def default_target(model: Model) -> list[int]:
     inputs = model.graphs["decoder"].inputs
     steps = inputs["step"].size - 1 if "step" in inputs else LENGTH
     return _spread(min(LENGTH, steps), inputs["token"].size, model.end)
+
+
+def _value(type_: ValueType, length: int) -> Any:
+    if type_.kind == "id":
+        return 1 % type_.size
+    if type_.kind == "ids":
+        return _spread(length, type_.size, ())
+    rows = length if type_.kind == "sequence" else 1
+    # Between -1 and 1, exact in float32: multiples of 1/64.
+    values = [[((37 * (k + row) + 11) % 129 - 64) / 64 for k in range(type_.size)]
+              for row in range(rows)]  # fmt: skip
+    return values if type_.kind == "sequence" else values[0]
 
 
 def _spread(count: int, size: int, without: Sequence[int]) -> list[int]:

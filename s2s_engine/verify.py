@@ -58,7 +58,7 @@ def verify(model: Model, *, seed: int = 0) -> Iterator[Finding]:
 def self_test(model: Model, test: SelfTest, isa: str) -> Finding:
     """The log-probabilities of a self-test beside the expected ones."""
     with Engine.load(model, isa=isa) as engine:
-        source, target = list(test.source), list(test.target)
+        source, target = test.call, list(test.target)
         if "decoder" in model.graphs:
             log_probs = engine.score(source, target, prepared=True).token_log_probs
         else:

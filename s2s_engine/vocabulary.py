@@ -4,6 +4,7 @@ and ids become strings again. Knows one model's vocabularies and source rule; ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,7 +42,7 @@ class Vocabulary:
         self.noun, self.owner, self.size = noun, owner, size
         self.words = words
         self._unknown, self._characters = unknown, characters
-        self._index = {word: number for number, word in enumerate(words or ())}
+        self.index = {word: number for number, word in enumerate(words or ())}
 
     def ids(self, x: object) -> list[int]:
         """The ids of a list of strings, a list of ids or a 1-D integer array; InputError names
@@ -69,7 +70,7 @@ class Vocabulary:
     def _list(self, items: list[Any] | tuple[Any, ...]) -> list[int]:
         types = set(map(type, items))
         if types == _STRINGS:
-            found = list(map(self._index.get, items))
+            found = list(map(self.index.get, items))
             if None not in found:
                 return found  # type: ignore[return-value]  # no None among them
         elif types == _INTEGERS and min(items) >= 0 and max(items) < self.size:
@@ -92,7 +93,7 @@ class Vocabulary:
     def _string(self, where: str, word: str) -> int:
         if self.words is None:
             raise InputError(f"{where}, but the model has no {self.owner} vocabulary: pass ids")
-        found = self._index.get(word, self._unknown)
+        found = self.index.get(word, self._unknown)
         if found is None:
             raise InputError(f"{where}, not one of the {self.size} strings of the {self.owner} "
                              "vocabulary, which has no unknown token")  # fmt: skip
@@ -199,6 +200,38 @@ class Inputs:
         if self._target is None:
             raise InputError("this model has no logits: there is no target to score")
         return self._target.ids(y)
+
+    def target_ids(self, noun: str, tokens: object) -> list[int]:
+        """Target tokens that a caller gives under another name, as ids."""
+        if self._target is None:
+            raise InputError(f"{noun}: this model has no decoder")
+        named = copy(self._target)
+        named.noun = noun
+        return named.ids(tokens)
+
+    def unknown_target(self) -> int | None:
+        """The target id of the string that is the source's unknown token; None without one."""
+        unknown, words = self._rule.unknown, self._vocabularies.get("tokens")
+        if unknown is None or words is None or words.words is None or self._target is None:
+            return None
+        return self._target.index.get(words.words[unknown])
+
+    def source_words(self, given: object, ids: Sequence[int], prepared: bool) -> list[str]:
+        """The caller's own strings by prepared position, where they are strings: of an unknown word
+        there is no other trace. Elsewhere, and where the rule added an id, the vocabulary's."""
+        if isinstance(given, Mapping):
+            given = given.get(self.main)
+        if not isinstance(given, (str, list, tuple)) or not all(isinstance(w, str) for w in given):
+            return self.source_tokens(ids)
+        if prepared:
+            return list(given)
+        # Ids beyond the vocabulary stand for positions while the rule moves them.
+        first = self._vocabularies[str(self.main)].size
+        places = self._rule.prepare([first + n for n in range(len(given))])
+        return [
+            given[place - first] if place >= first else self.source_tokens([place])[0]
+            for place in places
+        ]
 
     def source_tokens(self, ids: Sequence[int], name: str | None = None) -> list[str]:
         """The strings of prepared ids."""

@@ -144,7 +144,7 @@ OPTIONS: dict[str, Case] = {
     "return_attention that is a number": decode([4], return_attention=1),
     "a beam for a model without a decoder": decode([4], model="tagger", beam_size=2),
     "options of another type": decode([4], options={"beam_size": 5}),
-    "an option that is not built": decode([4], coverage_penalty=0.6),
+    "an option that is not built": decode([4], timeout=0.6),
     "a rule that does not exist": decode([4], early_stop="never"),
     "a rule that is a bool": decode([4], early_stop=True),
     "parts of a rule that are a word": decode([4], search="leave"),
@@ -167,6 +167,89 @@ OPTIONS: dict[str, Case] = {
     "a negative minimum": decode([4], min_length=-1),
     "a minimum that is a float": decode([4], min_length=1.0),
     "a minimum beyond the maximum": decode([4], min_length=6, max_length=5),
+    "a coverage penalty of a model without attention": decode(
+        [4], model="gru_plain", coverage_penalty=0.2
+    ),
+    "a coverage penalty below zero": decode([4], coverage_penalty=-0.1),
+    "a coverage penalty that is a NaN": decode([4], coverage_penalty=float("nan")),
+    "a prefix that is a string": decode([4], prefix="t3"),
+    "a prefix with a token that does not exist": decode([4], prefix=["t3", "zebra"]),
+    "a prefix with an id that does not exist": decode([4], prefix=[3, 9]),
+    "a prefix with an end token": decode([4], prefix=[3, 2]),
+    "a prefix longer than an output": decode([4], prefix=[3, 3], max_length=2),
+    "a prefix longer than this output": decode([4], prefix=[3] * 5, max_length=(1, 1)),
+    "a prefix of a model without a decoder": decode([4], model="tagger", prefix=[1]),
+    "suppressed tokens that are a number": decode([4], suppress_tokens=3),
+    "suppressed tokens that are floats": decode([4], suppress_tokens=[3.0]),
+    "an end token that does not exist": decode([4], end_tokens=["</s>"]),
+    "end tokens that are an array of floats": decode([4], end_tokens=np.array([1.0])),
+    "a repetition penalty of zero": decode([4], repetition_penalty=0),
+    "a repetition penalty that is a word": decode([4], repetition_penalty="much"),
+    "a huge repetition penalty": decode([4], repetition_penalty=11),
+    "an n-gram size below zero": decode([4], no_repeat_ngram_size=-1),
+    "an n-gram size that is a bool": decode([4], no_repeat_ngram_size=True),
+    "nothing allowed": decode([4], allowed_tokens=[]),
+    "allowed tokens that are a string": decode([4], allowed_tokens="t3"),
+    "allowed tokens and outputs": decode([4], allowed_tokens=[3, [4]]),
+    "an allowed token that does not exist": decode([4], allowed_tokens=[3, 9]),
+    "an allowed output with an id that does not exist": decode([4], allowed_tokens=[[3], [3, 9]]),
+    "an allowed output with an end token": decode([4], allowed_tokens=[[3, 2]]),
+    "allowed outputs without an end token": decode([4], allowed_tokens=[[3, 4]], end_tokens=[]),
+    "an automaton with a part missing": decode([4], allowed_tokens={"start": 0, "final": [0]}),
+    "an automaton whose transitions are a list": decode(
+        [4], allowed_tokens={"transitions": [3], "start": 0, "final": [0]}
+    ),
+    "an automaton whose final state is a number": decode(
+        [4], allowed_tokens={"transitions": {0: {3: 0}}, "start": 0, "final": 0}
+    ),
+    "an automaton with a final state from nowhere": decode(
+        [4], allowed_tokens={"transitions": {0: {3: 0}}, "start": 0, "final": [1]}
+    ),
+    "an automaton with a state that is a list": decode(
+        [4], allowed_tokens={"transitions": {0: {3: [1]}}, "start": 0, "final": [0]}
+    ),
+    "an automaton with an id that does not exist": decode(
+        [4], allowed_tokens={"transitions": {"a": {9: "a"}}, "start": "a", "final": ["a"]}
+    ),
+    "a function that gives a number": decode([4], allowed_tokens=lambda ids: 3),
+    "a function that gives a string": decode([4], allowed_tokens=lambda ids: "t3"),
+    "a function that gives strings": decode([4], allowed_tokens=lambda ids: ["t3"]),
+    "a function that gives a float": decode([4], allowed_tokens=lambda ids: [3.0]),
+    "a function that gives an id that does not exist": decode([4], allowed_tokens=lambda ids: [9]),
+    "a function that gives a huge id": decode([4], allowed_tokens=lambda ids: [2**70]),
+    "everything suppressed": decode([4], suppress_tokens=list(range(9))),
+    "groups that do not divide the beam": decode([4], beam_size=4, beam_groups=3),
+    "no groups": decode([4], beam_groups=0),
+    "diversity without groups": decode([4], beam_size=4, diversity_penalty=0.5),
+    "diversity below zero": decode([4], beam_size=4, beam_groups=2, diversity_penalty=-1),
+    "samples of a beam": decode([4], beam_size=2, sampling_topk=0),
+    "a temperature without sampling": decode([4], sampling_temperature=0.7),
+    "a temperature of zero": decode([4], sampling_topk=0, sampling_temperature=0),
+    "a sum without sampling": decode([4], sampling_topp=0.9),
+    "a sum of zero": decode([4], sampling_topk=0, sampling_topp=0.0),
+    "a sum above one": decode([4], sampling_topk=0, sampling_topp=1.5),
+    "a number of likeliest ids below zero": decode([4], sampling_topk=-1),
+    "a seed that is a word": decode([4], seed="x"),
+    "a seed below zero": decode([4], seed=-1),
+    "too many samples": decode([4], sampling_topk=0, num_hypotheses=2000),
+    "unknown tokens of a model without attention": decode(
+        [4], model="gru_plain", replace_unknowns=True
+    ),
+    "unknown tokens that nobody tells": decode([4], replace_unknowns=True),
+    "an unknown token that does not exist": decode([4], replace_unknowns="<unk>"),
+    "an unknown token that is a list": decode([4], replace_unknowns=[3]),
+    "exact that is a number": decode([4], exact=1),
+    "an exact search under a penalty": decode([4], exact=True, length_penalty=0.6),
+    "an exact search under another rule": decode([4], exact=True, early_stop="marian"),
+    "an exact search that draws": decode([4], exact=True, sampling_topk=0),
+    "nodes without an exact search": decode([4], max_nodes=10),
+    "no nodes": decode([4], exact=True, max_nodes=0),
+    "an exact search without a proof": decode([4], exact=True, max_nodes=1),
+    "return_logits that is a word": decode([4], return_logits="yes"),
+    "a coverage penalty of a score without attention": lambda: engine("gru_plain").score(
+        [4], [1], coverage_penalty=0.2
+    ),
+    "end tokens of a score that do not exist": lambda: engine().score([4], [1], end_tokens=[9]),
     "a penalty of a score that is a word": lambda: engine().score([4], [1], length_penalty="x"),  # type: ignore[arg-type]
     "a batch size of zero": lambda: engine().decode_batch([[4]], batch_size=0),
     "a batch size that is a float": lambda: engine().decode_batch([[4]], batch_size=1.0),  # type: ignore[arg-type]
@@ -194,8 +277,15 @@ LOADING: dict[str, Case] = {
     "a compute type that does not exist": lambda: Engine.load(
         models.gru_plain(), compute_type="f8"
     ),
-    "a compute type that is not built": lambda: Engine.load(
-        models.gru_plain(), compute_type="int8"
+    "a compute type of a weight that does not exist": lambda: Engine.load(
+        models.gru_plain(), compute_type={"decoder.linear": "int8"}
+    ),
+    "a compute type of a bias": lambda: Engine.load(
+        models.gru_plain(), compute_type={"decoder.linear.bias": "int8"}
+    ),
+    "a compute type that is no name": lambda: Engine.load(
+        models.gru_plain(),
+        compute_type=8,  # type: ignore[arg-type]
     ),
     "an importer": lambda: Engine.load({"a": np.zeros(2)}, importer="opennmt"),
     "weights of nobody": lambda: Engine.load({"a": np.zeros(2)}),
@@ -317,6 +407,27 @@ CORE: dict[str, Case] = {
     "a rule that does not exist": lambda: _core.SearchRules(ended="go"),
     "a penalty that does not exist": lambda: _core.SearchRules(length_penalty_kind="wu"),
     "a penalty that is a NaN": lambda: _core.SearchRules(length_penalty=float("nan")),
+    "a coverage that is a NaN": lambda: _core.SearchRules(coverage_penalty=float("nan")),
+    "a temperature of zero": lambda: _core.SearchRules(sampling=(0.0, 0, 1.0, 0)),
+    "a repetition penalty of zero": lambda: _core.Constraints(repetition_penalty=0.0),
+    "an automaton that is out of order": lambda: _core.Constraints(
+        automaton=([0, 2], [4, 3], [0, 0], [True], 0)
+    ),
+    "an automaton that leads nowhere": lambda: _core.Constraints(
+        automaton=([0, 1], [4], [1], [True], 0)
+    ),
+    "an automaton without states": lambda: _core.Constraints(automaton=([0], [], [], [], 0)),
+    "a suppressed id outside the vocabulary": lambda: constrained(suppressed=[9]),
+    "a prefix outside the vocabulary": lambda: constrained(prefix=[-1]),
+    "an end outside the vocabulary of a call": lambda: constrained(end=[99]),
+    "an arc outside the vocabulary": lambda: constrained(automaton=([0, 1], [50], [0], [True], 0)),
+    "groups that do not divide the beam": lambda: core_session().decode(
+        [[3]], 3, 1, False, 5, None, _core.SearchRules(beam_groups=2)
+    ),
+    "an exact search under a penalty": lambda: _core.SearchRules(max_nodes=5, length_penalty=1.0),
+    "coverage without attention": lambda: core_session().decode(
+        [[3]], 3, 1, False, 5, None, _core.SearchRules(coverage_penalty=1.0)
+    ),
     "a target outside the vocabulary": lambda: core_session().score([[3]], [9], False),
     "a forced target outside the vocabulary": lambda: core_session().forced_logits([[3]], [-1]),
     "a label of an output that does not exist": lambda: core_session().label([[3]], 99),
@@ -336,6 +447,11 @@ def both(model: Model) -> tuple[Document, dict[str, Any]]:
 
 def core_session() -> _core.Session:
     return _core.Session(core(*both(models.gru_plain())), "")
+
+
+def constrained(**given: Any) -> object:
+    rules = _core.SearchRules(constraints=_core.Constraints(**given))
+    return core_session().decode([[3]], 1, 1, False, 5, None, rules)
 
 
 def batch(sessions: Any, sources: Any, limits: Any, *, size: int = 4, prompts: Any = ()) -> object:

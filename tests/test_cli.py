@@ -17,6 +17,7 @@ import pytest
 
 import s2s_engine
 from s2s_engine import Engine, _core, cli
+from s2s_engine.compute_types import COMPUTE_TYPES
 from s2s_engine.lines import LineForm
 from s2s_engine.model import Model
 from s2s_engine.self_test import attach
@@ -150,6 +151,28 @@ def test_a_penalty_and_a_rule_are_those_of_the_engine(command: Command, luong: P
     assert command("decode", luong, "--early-stop", "never") == Ran(
         2, "", "s2s-engine: early_stop is 'never', must be one of exact, patience, opennmt, "
         "fairseq, marian\n")  # fmt: skip
+
+
+def test_every_option_of_the_search_can_be_given_by_name(command: Command, luong: Path) -> None:
+    options = {"prefix": ["t4"], "suppress_tokens": [3], "repetition_penalty": 1.5,
+               "sampling_topk": 0, "seed": 3, "num_hypotheses": 2}  # fmt: skip
+    flags = [f"--option={name}={json.dumps(value)}" for name, value in options.items()]
+    ran = command("decode", luong, *flags, "--max-length=6", stdin=b"s1 s2\n")
+    with Engine.load(luong) as engine:
+        found = engine.decode(["s1", "s2"], max_length=6, **options).hypotheses
+        want = [f"{h.score:.6f}\t{' '.join(h.tokens)}\n" for h in found]
+    assert ran == Ran(0, "".join(want), "")
+    # What is no JSON is a text, and an option of its own comes first.
+    named = command("decode", luong, "--option=early_stop=marian", "--option=max_length=3",
+                    "--max-length=1", stdin=b"s1 s2\n")  # fmt: skip
+    assert named.code == 0 and len(named.out.split()) <= 1
+    for text, message in (
+        ("beam", "Invalid value: --option is 'beam', must be NAME=VALUE (see s2s-engine --help)"),
+        ("beam_groups=3", "beam_groups is 3, must divide beam_size, which is 1"),
+        ("prefix=t4", "prefix is 't4', must be a list of tokens or ids"),
+    ):
+        failed = command("decode", luong, f"--option={text}")
+        assert failed == Ran(2, "", f"s2s-engine: {message}\n")
 
 
 def test_json_holds_the_whole_result(command: Command, luong: Path) -> None:
@@ -341,7 +364,7 @@ def test_a_damaged_file(name: str, command: Command, luong: Path) -> None:
     ("arguments", "message"),
     [
         ((), "Missing command."),
-        (("convert",), "No such command 'convert'."),
+        (("transmute",), "No such command 'transmute'."),
         (("bench",), "No such command 'bench'."),
         (("plot", "m"), "Missing argument 'TOKENS'."),
         (("plot", "m", "a"), "Missing option '--output'"),
@@ -365,6 +388,21 @@ def test_options_that_do_not_fit_each_other(command: Command, luong: Path) -> No
     assert command("decode", luong, "--num-hypotheses", 2) == Ran(
         2, "", "s2s-engine: num_hypotheses is 2, must be at most beam_size, which is 1\n"
     )
+
+
+def test_compute_types(command: Command, luong: Path) -> None:
+    lines = b"s1 s2 s3\ns4\n"
+    for compute_type in COMPUTE_TYPES:
+        ran = command("decode", luong, "--json", "--compute-type", compute_type, stdin=lines)
+        assert ran.code == 0
+        if compute_type == "auto":
+            continue
+        with Engine.load(luong, compute_type=compute_type) as engine:
+            for line, x in zip(ran.out.splitlines(), [["s1", "s2", "s3"], ["s4"]], strict=True):
+                (best,) = json.loads(line)["hypotheses"]
+                assert best["log_prob"] == engine.decode(x).hypotheses[0].log_prob
+    ran = command("decode", luong, "--compute-type", "f8")
+    assert (ran.code, ran.out) == (2, "") and "--compute-type is 'f8'" in ran.err
 
 
 def test_an_unknown_isa(command: Command, luong: Path) -> None:

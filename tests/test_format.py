@@ -11,6 +11,7 @@ import os
 import random
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from s2s_engine import Engine, Model, ModelBuilder
 from s2s_engine import format as model_file
 from s2s_engine.errors import ModelFormatError
 from s2s_engine.format import MAX_HEADER, digest_of, from_bytes, read, read_header, to_bytes, write
@@ -198,6 +200,56 @@ def test_self_test_survives_and_passes_on_the_reference(name: str) -> None:
     assert not compare(test, np.array(test.log_probs) + 1e-3).passed
     assert not compare(test, [*test.log_probs, 0.0]).passed
     assert not compare(test, [np.nan] * len(test.log_probs)).passed
+
+
+def several_inputs() -> Model:
+    """Two inputs of ids and one of features along the source, an id and a vector for all of it."""
+    m = ModelBuilder(source=7)
+    e, random = m.encoder, np.random.default_rng(0)
+    table = random.standard_normal((7, 3)).astype(np.float32)
+    tags, image = e.input("tags", ids=7), e.input("image", sequence=2)
+    voice, style = e.input("voice", id=7), e.input("style", vector=4)
+    joined = e.concat([e.embedding(e.tokens, table), e.embedding(tags, table), image])
+    hidden = e.pool(joined, "mean")
+    x = [hidden, e.embedding(voice, table), style]
+    e.output(logits=e.linear(x, random.standard_normal((5, 15)).astype(np.float32)))
+    return m.build()
+
+
+def test_a_self_test_holds_values_of_every_input() -> None:
+    model = from_bytes(to_bytes(attach(several_inputs())))
+    assert model.self_test is not None
+    source = model.self_test.call
+    assert isinstance(source, dict) and set(source) == {"tokens", "tags", "image", "voice", "style"}
+    assert np.shape(source["image"]) == (3, 2) and np.shape(source["style"]) == (4,)
+    with Engine.load(model) as engine:
+        assert engine.self_test().passed
+    other = replace(model, tensors={n: a + np.float32(0.1) for n, a in model.tensors.items()})
+    with Engine.load(other) as engine:
+        assert not engine.self_test().passed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tags", None, r"source names \['image', 'style', 'tokens', 'voice'\], must name"),
+        ("tags", [1, 9, 2], "source 'tags', item 1"),
+        ("voice", 7, "source 'voice'"),
+        ("style", [0.0, 1.0], "source 'style' must be finite numbers for a vector"),
+        ("image", [0.0, 1.0], "source 'image' must be finite numbers for a sequence"),
+        ("image", [[0.0, 1e999]], "source 'image' must be finite numbers"),
+    ],
+)
+def test_a_self_test_of_other_values_is_refused(name: str, value: object, message: str) -> None:
+    model = attach(several_inputs())
+    document = model.to_document()
+    source = document["self_test"]["source"]
+    if value is None:
+        del source[name]
+    else:
+        source[name] = value
+    with pytest.raises(ModelFormatError, match=message):
+        Model.from_document(document, model.tensors)
 
 
 # --- damage ---

@@ -54,10 +54,10 @@ int posix_memalign(void **out, size_t a, size_t n) {
 """
 
 SCRIPT = """
-import ctypes, json, sys
+import ctypes, itertools, json, sys
 sys.path.insert(0, sys.argv[2])
 import models
-from s2s_engine import Engine, _core
+from s2s_engine import DecodeOptions, Engine, _core
 from s2s_engine.search_rules import PRESETS
 shim, core = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(_core.__file__)
 shim.heap_calls.restype = ctypes.c_long
@@ -70,8 +70,11 @@ found = {}
 x = [3, 4, 5, 6, 7, 8]
 for name, make in models.DECODERS.items():
     attention = name != "gru_plain"
-    for isa in _core.available_isas():
-        engine = Engine.load(make(), isa=isa)
+    constrained = DecodeOptions(beam_size=3, prefix=[4], suppress_tokens=[5], end_tokens=[7],
+                                repetition_penalty=1.2, no_repeat_ngram_size=2,
+                                allowed_tokens=[3, 4, 6, 8], max_length=6)
+    for isa, weights in itertools.product(_core.available_isas(), ("float32", "int8")):
+        engine = Engine.load(make(), isa=isa, compute_type=weights)
         calls = {
             "greedy": lambda: engine.decode(x),
             "beam": lambda: engine.decode(x, beam_size=5, num_hypotheses=5,
@@ -81,11 +84,18 @@ for name, make in models.DECODERS.items():
                                                      length_penalty=0.6, early_stop=rule)
                for rule in PRESETS},
             "stay": lambda: engine.decode(x, beam_size=5, search={"ended": "stay", "stop": "top"}),
+            "samples": lambda: engine.decode(x, sampling_topk=5, sampling_topp=0.9, seed=1,
+                                             num_hypotheses=4),
+            "groups": lambda: engine.decode(x, beam_size=6, num_hypotheses=6, beam_groups=3,
+                                            diversity_penalty=0.5),
+            "exact": lambda: engine.decode(x[:3], exact=True, max_length=4),
+            "constraints": lambda: engine.decode(x, options=constrained),
+            "coverage": lambda: attention and engine.decode(x, beam_size=3, coverage_penalty=0.3),
             "encode": lambda: engine.encode(x),
             "shorter": lambda: engine.decode(x[:2], beam_size=3, return_attention=attention),
         }
         for kind, call in calls.items():
-            found[f"{name} {isa} {kind}"] = [counted(call) for _ in range(3)]
+            found[f"{name} {isa} {weights} {kind}"] = [counted(call) for _ in range(3)]
 print(json.dumps(found))
 """
 

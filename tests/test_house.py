@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernel_objects import COMPILER, KERNELS, flags_of, is_for_this_machine, machine, object_of
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -128,40 +129,18 @@ def test_python_modules_say_what_they_do_not_know() -> None:
 # --- objects ---
 
 
-def flags_of(source: Path) -> list[str]:
-    """The compile options that CMakeLists.txt sets on one kernel file."""
-    text = re.sub(r"#[^\n]*", "", (ROOT / "CMakeLists.txt").read_text())
-    variables = dict(re.findall(r"set\((\w+)\s+([^)]*)\)", text))
-    name = re.escape(str(source.relative_to(ROOT)))
-    found = re.search(
-        rf'set_source_files_properties\(\s*{name}\s+PROPERTIES\s+COMPILE_OPTIONS\s+"([^"]*)"', text
-    )
-    assert found, f"CMakeLists.txt sets no flags on {name}"
-    options = re.sub(r"\$\{(\w+)\}", lambda m: variables[m[1]], found[1])
-    return re.split(r"[;\s]+", options)
-
-
-COMPILER = shutil.which("c++")
-KERNELS = [path for path in SOURCES if floor_of(path) == "kernels" and path.suffix == ".cpp"]
-
-
 @pytest.mark.skipif(COMPILER is None or shutil.which("nm") is None, reason="needs c++ and nm")
 @pytest.mark.parametrize("path", KERNELS, ids=[path.stem for path in KERNELS])
-def test_a_kernel_object_has_one_symbol_and_needs_no_library(path: Path, tmp_path: Path) -> None:
+def test_a_kernel_object_has_one_symbol_and_needs_no_library(path: Path) -> None:
     """No weak symbol that a linker may pick for callers on other CPUs; no libm, no C++ library."""
     flags = flags_of(path)
     assert "-ffp-contract=off" in flags
     assert not {"-ffast-math", "-march=native", "-Ofast"} & set(flags)
-    machine = subprocess.run([str(COMPILER), "-dumpmachine"], capture_output=True, text=True).stdout
-    if path.stem.startswith("avx") and "x86_64" not in machine:
-        pytest.skip("for x86-64")
-    built = tmp_path / "kernel.o"
-    subprocess.run(
-        [str(COMPILER), "-std=c++20", "-fPIC", "-fvisibility=hidden", *flags, f"-I{CSRC}", "-c",
-         str(path), "-o", str(built)],
-        check=True,
-    )  # fmt: skip
-    listing = subprocess.run(["nm", "-C", str(built)], capture_output=True, text=True, check=True)
+    if not is_for_this_machine(path):
+        pytest.skip(f"the compiler builds for {machine()}")
+    listing = subprocess.run(
+        ["nm", "-C", str(object_of(path))], capture_output=True, text=True, check=True
+    )
     symbols = [line[17:].split(" ", 1) for line in listing.stdout.splitlines()]
     weak = [name for kind, name in symbols if kind in "WwVvu"]
     assert not weak

@@ -15,8 +15,9 @@ import models
 import numpy as np
 import pytest
 from conftest import ISAS
+from tables import STEPS, bits, loaded, table_model
 
-from s2s_engine import DecodeOptions, Engine, InputError, Model, ModelBuilder, Result
+from s2s_engine import DecodeOptions, Engine, InputError
 from s2s_engine.reference_search import checked_log_probs, search
 from s2s_engine.search_rules import ENDED, LIMIT, PENALTIES, PRESETS, STOP, SearchRule
 
@@ -26,48 +27,10 @@ RULES = [SearchRule(*words) for words in itertools.product(ENDED, STOP, LIMIT)]
 WORDS = ["-".join((rule.ended, rule.stop, rule.limit)) for rule in RULES]
 ALPHAS = [("power", 0.0), ("power", 1.0), ("power", 0.6), ("power", -0.7), ("gnmt", 0.9),
           ("gnmt", -1.5), ("none", 2.0)]  # fmt: skip
-STEPS = 8
 
 
 def as_mapping(rule: SearchRule) -> dict[str, str]:
     return {"ended": rule.ended, "stop": rule.stop, "limit": rule.limit}
-
-
-def table_model(
-    seed: int,
-    *,
-    vocabulary: int = 5,
-    end: tuple[int, ...] = (0,),
-    levels: int = 1 << 12,
-    **more: Any,
-) -> Model:
-    """A language model whose log-probabilities are sums of two table entries, by the last id and by
-    the step: multiples of 1/256, so that float32 and float64 agree to the last bit. Few `levels`
-    make ties."""
-    rng = np.random.default_rng(seed)
-
-    def numbers(rows: int) -> Any:
-        return (-(1 + rng.integers(0, levels, (rows, vocabulary))) / 256).astype(np.float32)
-
-    m = ModelBuilder(target=vocabulary)
-    d = m.decoder
-    by_id = d.embedding(d.token, numbers(vocabulary))
-    by_step = d.embedding(d.step(2 * STEPS), numbers(2 * STEPS))
-    d.output(log_probabilities=d.add(by_id, by_step))
-    return m.build(start=None, end=list(end), generation={"max_length": STEPS, **more})
-
-
-@cache
-def loaded(seed: int, **options: Any) -> tuple[Engine, Any]:
-    model = table_model(seed, **options)
-    return Engine.load(model), model.reference()
-
-
-def bits(result: Result) -> list[Any]:
-    return [
-        (h.ids, h.score.hex(), h.log_prob.hex(), h.token_log_probs.tobytes(), h.finish_reason)
-        for h in result.hypotheses
-    ]
 
 
 # --- the core against the reference ---

@@ -8,11 +8,14 @@
 #include <optional>
 #include <span>
 
+#include "bindings/constraints.h"
+#include "bindings/errors.h"
 #include "bindings/rules.h"
 #include "core/entry.h"
 #include "core/errors.h"
 #include "core/isa.h"
 #include "engine/batch.h"
+#include "engine/measure.h"
 #include "engine/session.h"
 
 // The heap test's hook reads how deep this thread is inside the core.
@@ -25,25 +28,12 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 
-const char* python_class(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::model_format: return "ModelFormatError";
-    case ErrorKind::input: return "InputError";
-    case ErrorKind::input_too_long: return "InputTooLongError";
-    case ErrorKind::numerical: return "NumericalError";
-    case ErrorKind::busy: return "EngineBusy";
-    case ErrorKind::unsupported_isa: return "UnsupportedIsaError";
-  }
-  return "S2SError";
-}
-
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
-    const py::module_ classes = py::module_::import("s2s_engine.errors");
-    const py::object type = classes.attr(python_class(error.kind()));
-    PyErr_SetString(type.ptr(), error.what());
+    const py::object raised = python_error(error);
+    PyErr_SetObject(py::type::handle_of(raised).ptr(), raised.ptr());
   }
 }
 
@@ -111,6 +101,12 @@ GraphSpec graph_of(const py::dict& value) {
   return graph;
 }
 
+std::map<std::string, std::string> types_of(const Model& model) {
+  std::map<std::string, std::string> types;
+  for (const auto& [name, type] : model.plan().compute_types) types[name] = to_string(type);
+  return types;
+}
+
 Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>& alive) {
   if (!py::isinstance<Floats>(value))
     throw Error(ErrorKind::model_format,
@@ -124,7 +120,8 @@ Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>&
 }
 
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
-                                  std::vector<int32_t> end) {
+                                  std::vector<int32_t> end,
+                                  const std::map<std::string, std::string>& compute_types) {
   ModelSpec spec;
   std::vector<Floats> alive;
   const char* what = "a graph";
@@ -137,6 +134,8 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
     for (const auto& [key, value] : tensors) {
       const auto name = key.cast<std::string>();
       spec.tensors[name] = tensor_of(name, value, alive);
+      const auto type = compute_types.find(name);
+      if (type != compute_types.end()) spec.tensors[name].type = compute_type_of(type->second);
     }
   } catch (const py::cast_error&) {
     throw Error(ErrorKind::model_format, std::string(what) + " is not of the documented form");
@@ -146,6 +145,25 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
   }
   const py::gil_scoped_release release;
   return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
+}
+
+// The ranges that Python's options keep, for callers that do not come through them.
+void check_whole(const char* name, int64_t value, int64_t high) {
+  if (value < 1 || value > high)
+    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
+           std::to_string(high));
+}
+
+// Seconds of a product of some rows with a weight, by compute type.
+std::map<std::string, double> measured(const Floats& weight, const std::string& isa, int64_t rows) {
+  if (weight.ndim() != 2) refuse("a weight to measure must have two dimensions");
+  check_whole("rows", rows, 1024);
+  const py::gil_scoped_release release;
+  std::map<std::string, double> seconds;
+  for (const ComputeType type : {ComputeType::float32, ComputeType::bfloat16, ComputeType::int8})
+    seconds[to_string(type)] =
+        time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
+  return seconds;
 }
 
 // --- sources and targets ---
@@ -238,19 +256,16 @@ py::list hypotheses_list(const Range& hypotheses, const Session& session) {
 
 // --- sessions ---
 
-// The ranges that Python's options keep, for callers that do not come through them.
-void check_whole(const char* name, int64_t value, int64_t high) {
-  if (value < 1 || value > high)
-    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
-           std::to_string(high));
-}
-
 void check_request(const Plan& plan, int32_t beam_size, int32_t num_hypotheses, bool alignment,
-                   std::span<const int32_t> max_lengths) {
+                   std::span<const int32_t> max_lengths, const SearchRules& rules) {
   if (!plan.has_decoder) refuse("this model has no decoder");
   check_whole("beam_size", beam_size, 1024);
-  check_whole("num_hypotheses", num_hypotheses, beam_size);
-  if (alignment && plan.alignment.slot < 0) refuse("this model gives no alignment");
+  check_whole("num_hypotheses", num_hypotheses, rules.sampling.on ? 1024 : beam_size);
+  if (rules.sampling.on ? beam_size > 1 || rules.groups > 1 : beam_size % rules.groups != 0)
+    refuse("samples take a beam of 1, groups a beam_size that they divide");
+  check_constraints(rules, plan.logits.type.size);
+  if ((alignment || rules.coverage > 0.0) && plan.alignment.slot < 0)
+    refuse("this model gives no alignment");
   for (const int32_t length : max_lengths) check_whole("max_length", length, 1'000'000);
 }
 
@@ -289,7 +304,8 @@ class Prompt {
 py::list decode(Session& session, const py::list& inputs, int32_t beam_size, int32_t num_hypotheses,
                 bool alignment, int32_t max_length, py::handle given, const SearchRules& rules) {
   const Prompt prompt(session, given);
-  check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1});
+  check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1},
+                rules);
   const Sentence sentence(session.model().plan(), inputs);
   const Source source = sentence.source();
   const SearchResults* results = nullptr;
@@ -308,10 +324,12 @@ py::tuple score(Session& session, const py::list& inputs, py::handle target, boo
   const Source source = sentence.source();
   const std::vector<int32_t> ids = target_of(session, target);
   const std::span<const int32_t> view = ids;
+  check_request(session.model().plan(), 1, 1, alignment, {}, {.coverage = rules.coverage});
+  check_constraints(rules, session.model().vocabulary());
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules.penalty);
+    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules);
   }
   return hypothesis_tuple(results->sentence(0).front(), session.model().plan().alignment.type.size);
 }
@@ -325,8 +343,9 @@ py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py
   if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
     refuse("prompts are for models without an encoder, one for every source");
   check_whole("batch_size", batch_size, 1 << 20);
-  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment,
-                max_lengths);
+  if (rules.exact) batch_size = 1;
+  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment, max_lengths,
+                rules);
   std::vector<Prompt> prompts;
   std::vector<std::span<const int32_t>> prompt_views;
   prompts.reserve(given.size());
@@ -428,19 +447,31 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception_translator(&translate);
   module.def("available_isas", &available_isas);
   module.def("default_isa", [] { return std::string(kernels_for("").isa); });
+  module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
-           py::arg("end"))
+           py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>())
+      .def_property_readonly("compute_types", &types_of)
+      .def_property_readonly("float_columns",
+                             [](const Model& model) { return model.plan().float_columns; })
       .def_property_readonly("inputs", [](const Model& model) {
         std::vector<std::string> names;
         for (const PlanInput& input : model.plan().inputs) names.push_back(input.name);
         return names;
       });
+  py::class_<Constraints, std::shared_ptr<Constraints>>(module, "Constraints")
+      .def(py::init(&make_constraints), py::kw_only(), py::arg("prefix") = Ids{},
+           py::arg("end") = py::none(), py::arg("suppressed") = Ids{},
+           py::arg("repetition_penalty") = 1.0F, py::arg("no_repeat_ngram_size") = 0,
+           py::arg("automaton") = py::none(), py::arg("continuations") = py::none());
   py::class_<SearchRules>(module, "SearchRules")
       .def(py::init(&make_rules), py::kw_only(), py::arg("ended") = "leave",
            py::arg("stop") = "best", py::arg("limit") = "compete", py::arg("finished_limit") = 1,
            py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
-           py::arg("length_penalty_kind") = "power");
+           py::arg("length_penalty_kind") = "power", py::arg("coverage_penalty") = 0.0,
+           py::arg("beam_groups") = 1, py::arg("diversity_penalty") = 0.0,
+           py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
+           py::arg("max_nodes") = 0);
   py::class_<Session>(module, "Session")
       .def(py::init<std::shared_ptr<const Model>, const std::string&>(), py::arg("model"),
            py::arg("isa"))

@@ -3,7 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "core/errors.h"
 #include "engine/session.h"
@@ -28,9 +32,22 @@ Word word_of(const char* what, const std::string& given, const Named<Word> (&wor
   refuse(std::string(what) + " is '" + given + "', must be one of " + known);
 }
 
+// temperature, topk (0: all), topp, seed
+using SamplingRule = std::tuple<double, int32_t, double, uint64_t>;
+
+inline Sampling make_sampling(const SamplingRule& given) {
+  const auto [temperature, topk, topp, seed] = given;
+  if (!(temperature >= 1e-3 && temperature <= 1e3) || topk < 0 || !(topp > 0.0 && topp <= 1.0))
+    refuse("sampling needs a temperature of 0.001 to 1000, topk of at least 0 and topp of 0 to 1");
+  return {true, temperature, topk, topp, seed};
+}
+
 inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                               const std::string& limit, int32_t finished_limit, int32_t min_length,
-                              double length_penalty, const std::string& length_penalty_kind) {
+                              double length_penalty, const std::string& length_penalty_kind,
+                              double coverage_penalty, int32_t beam_groups,
+                              double diversity_penalty, const std::optional<SamplingRule>& sampling,
+                              std::shared_ptr<Constraints> constraints, int64_t max_nodes) {
   using Kind = LengthPenalty::Kind;
   SearchRules rules;
   rules.ended = word_of<Ended>("ended", ended,
@@ -52,6 +69,20 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
   rules.penalty.alpha = length_penalty;
   rules.finished_limit = finished_limit;
   rules.min_length = min_length;
+  if (!(coverage_penalty >= 0.0 && coverage_penalty <= 10.0) || beam_groups < 1 ||
+      !(diversity_penalty >= 0.0 && diversity_penalty <= 1e6))
+    refuse("coverage_penalty, beam_groups or diversity_penalty is out of range");
+  rules.coverage = coverage_penalty;
+  rules.groups = beam_groups;
+  rules.diversity = diversity_penalty;
+  if (sampling) rules.sampling = make_sampling(*sampling);
+  rules.constraints = std::move(constraints);
+  rules.exact = max_nodes > 0;
+  rules.max_nodes = max_nodes;
+  if (rules.exact &&
+      (rules.ended != Ended::leave || rules.stop != Stop::best || rules.limit != Limit::compete ||
+       length_penalty != 0.0 || coverage_penalty != 0.0 || beam_groups > 1 || sampling))
+    refuse("an exact search goes with leave, best and compete, and without penalties and samples");
   return rules;
 }
 

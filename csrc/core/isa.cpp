@@ -2,6 +2,11 @@
 
 #include <cstdlib>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "core/errors.h"
 
 namespace s2s {
@@ -21,7 +26,15 @@ std::vector<Level> levels() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return {{&kPortable, true}, {&kAvx2, avx2}, {&kAvx512, avx512}};
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  return {{&kPortable, true}, {&kAvx2, avx2}, {&kAvx512, avx512}, {&kAvx512Vnni, vnni}};
+#elif defined(__aarch64__)
+#if defined(__linux__)
+  const bool dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  const bool dot = false;  // not asked for on other systems
+#endif
+  return {{&kPortable, true}, {&kNeon, true}, {&kNeonDot, dot}};
 #else
   return {{&kPortable, true}};
 #endif

@@ -30,7 +30,10 @@ class Session::Busy {
     if (session_.busy_.test_and_set(std::memory_order_acquire))
       throw Error(ErrorKind::busy, "this session is in use by another thread; use one per thread");
   }
-  ~Busy() { session_.busy_.clear(std::memory_order_release); }
+  ~Busy() {
+    session_.options_.rules.constraints.reset();  // a caller's function may be among them
+    session_.busy_.clear(std::memory_order_release);
+  }
   Busy(const Busy&) = delete;
   Busy& operator=(const Busy&) = delete;
 
@@ -49,32 +52,63 @@ Session::Session(std::shared_ptr<const Model> model, const std::string& isa)
 const SearchResults& Session::decode(std::span<const Source> sources, const DecodeRequest& request,
                                      std::span<const int32_t> max_lengths, Prompts prompts) {
   const Busy busy(*this);
-  begin(sources, request.beam_size);
-  options_.start = model_->target().start;
-  options_.end.assign(model_->target().end.begin(), model_->target().end.end());
+  begin(sources, rows_of_sentence(request.rules, request.beam_size, request.num_hypotheses));
   options_.beam_size = request.beam_size;
   options_.num_hypotheses = request.num_hypotheses;
-  options_.alignment = request.alignment;
-  options_.prompts = prompts;
-  options_.rules = request.rules;
-  search_.run(*this, options_, max_lengths, results_);
+  set_rules(request.rules, request.alignment, prompts);
+  if (request.rules.exact)
+    search_exactly(sources, max_lengths);
+  else
+    search_.run(*this, options_, max_lengths, results_);
   return results_;
+}
+
+// Candidates of a step, 8 bytes each.
+constexpr int64_t kMaxExactCandidates = int64_t{1} << 28;
+
+// A beam that is doubled until no hypothesis without a place could have been a result. What has
+// been found bounds the next search from below, as in the depth-first search of Stahlberg and Byrne
+// 2019, algorithm 1: nothing worse is continued.
+void Session::search_exactly(std::span<const Source> sources,
+                             std::span<const int32_t> max_lengths) {
+  options_.nodes = options_.rules.max_nodes;
+  while (true) {
+    search_.run(*this, options_, max_lengths, results_);
+    if (search_.proven()) return;
+    options_.nodes -= search_.nodes();
+    options_.floor = std::max(options_.floor, search_.worst());
+    options_.beam_size *= 2;
+    if (int64_t{options_.beam_size} * model_->vocabulary() > kMaxExactCandidates)
+      throw Error(ErrorKind::input, "the exact search has no proof with a beam of " +
+                                        std::to_string(options_.beam_size / 2) +
+                                        "; lower max_length");
+    begin(sources, options_.beam_size);
+  }
 }
 
 const SearchResults& Session::score(std::span<const Source> sources,
                                     std::span<const std::span<const int32_t>> targets,
-                                    bool alignment, Prompts prompts, const LengthPenalty& penalty) {
+                                    bool alignment, Prompts prompts, const SearchRules& rules) {
   const Busy busy(*this);
   begin(sources, 1);
-  options_.start = model_->target().start;
-  options_.end.assign(model_->target().end.begin(), model_->target().end.end());
   options_.beam_size = options_.num_hypotheses = 1;
-  options_.alignment = alignment;
-  options_.prompts = prompts;
-  options_.rules = {};
-  options_.rules.penalty = penalty;
+  set_rules(rules, alignment, prompts);
   search_.score(*this, options_, targets, results_);
   return results_;
+}
+
+void Session::set_rules(const SearchRules& rules, bool alignment, Prompts prompts) {
+  const TargetRule& target = model_->target();
+  const Constraints* constraints = rules.constraints.get();
+  const bool replaced = constraints != nullptr && constraints->end.has_value();
+  const std::vector<int32_t>& end = replaced ? *constraints->end : target.end;
+  options_.start = target.start;
+  options_.end.assign(end.begin(), end.end());
+  options_.alignment = alignment;
+  options_.prompts = prompts;
+  options_.rules = rules;
+  options_.floor = -HUGE_VAL;
+  options_.nodes = INT64_MAX;
 }
 
 void Session::encode(const Source& source) {
@@ -128,6 +162,10 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
 }
 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
+
+int32_t Session::heads() const noexcept {
+  return plan_.alignment.slot < 0 ? 1 : static_cast<int32_t>(plan_.alignment.type.size);
+}
 
 int32_t Session::source_length(int32_t sentence) const noexcept {
   return frames_.source_length(sentence);
@@ -246,8 +284,14 @@ void Session::step(std::span<const StepRow> rows, StepScores& scores) {
   const int64_t width = padded(plan_.logits.type.size);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const float* logits = workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(r) * width;
+    if (scores.filter != nullptr) {
+      filtered_.assign(logits, logits + plan_.logits.type.size);
+      scores.filter->adjust(static_cast<int32_t>(r), filtered_);
+      logits = filtered_.data();
+    }
     const LogSoftmax log_prob =
         log_softmax(logits, plan_.logits.type.size, "step", rows[r].step, rows[r].sentence);
+    if (scores.filter != nullptr) scores.filter->mask(static_cast<int32_t>(r), filtered_);
     if (!scores.wanted.empty()) scores.wanted_log_probs[r] = log_prob(logits[scores.wanted[r]]);
     if (count == 0) continue;
     Candidate* best = scores.candidates.data() + r * count;
@@ -280,7 +324,7 @@ void Session::run_step(std::span<const StepRow> rows) {
     workspace_.ids(plan_.step)[r] = rows[r].step;
   }
   for (const auto& op : plan_.row_ops) op->run(context(frames_.rows()));
-  if (plan_.alignment.slot < 0 || !options_.alignment) return;
+  if (plan_.alignment.slot < 0 || !options_.reads_alignment()) return;
   const float* weights = workspace_.floats(plan_.alignment.slot);
   const int64_t heads = plan_.alignment.type.size, width = padded(heads);
   const int64_t count = frames_.rows().count(plan_.alignment.along);

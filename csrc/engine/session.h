@@ -52,13 +52,14 @@ class Session : private StepModel {
   const Model& model() const noexcept { return *model_; }
   int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
 
-  // Decodes sentences together. Throws Error(input), Error(numerical), Error(busy).
+  // Decodes sentences together; an exact search takes one. Throws Error(input), Error(numerical),
+  // Error(busy).
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
                               std::span<const int32_t> max_lengths, Prompts prompts = {});
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,
-                             Prompts prompts = {}, const LengthPenalty& penalty = {});
+                             Prompts prompts = {}, const SearchRules& rules = {});
   // Runs the encoder over one sentence; `output` reads what it left, until the next call.
   void encode(const Source& source);
   struct OutputView {
@@ -83,11 +84,14 @@ class Session : private StepModel {
  private:
   class Busy;
 
+  void set_rules(const SearchRules& rules, bool alignment, Prompts prompts);
   int32_t vocabulary() const noexcept override;
   void step(std::span<const StepRow> rows, StepScores& scores) override;
   std::span<const float> alignment(int32_t row) const noexcept override;
-  int32_t source_length(int32_t sentence) const noexcept override;
+  int32_t heads() const noexcept override;
+  int32_t source_length(int32_t sentence) const noexcept;
 
+  void search_exactly(std::span<const Source> sources, std::span<const int32_t> max_lengths);
   void begin(std::span<const Source> sources, int32_t beam);
   void check_sources(std::span<const Source> sources) const;
   void load_inputs(std::span<const Source> sources);
@@ -113,6 +117,7 @@ class Session : private StepModel {
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 
   std::vector<float> alignment_;  // of one step, packed: positions x heads
+  std::vector<float> filtered_;   // [vocabulary], the logits of a row that options change
   SearchOptions options_;
 };
 

@@ -28,6 +28,10 @@ class Planner {
     int64_t width = 0, weights = 0;
     for (const Slot& slot : layout_.slots) width += slot.width;
     for (const auto& [name, tensor] : model_.tensors) {
+      const auto product = layout_.multiplied.find(tensor.data);
+      const bool multiplied = product != layout_.multiplied.end();
+      plan_.compute_types[name] = multiplied ? tensor.type : ComputeType::float32;
+      if (multiplied && product->second > 0) plan_.float_columns[name] = product->second;
       int64_t count = 1;
       for (const int64_t size : tensor.shape) count *= size;
       weights += count;

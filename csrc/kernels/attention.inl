@@ -44,34 +44,34 @@ inline void dot_energies(const Attention& a) noexcept {
 }
 
 // The activations of a key do not depend on each other: the processor overlaps them by itself.
-void additive_energies(const Attention& a) noexcept {
-  with_activation(a.activation, [&a](auto activation) noexcept {
-    for (int64_t j = 0; j < a.count; ++j) {
-      const float* key = row_of(a.keys, j);
-      V sum[kVectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[v] = zero();
-      int64_t i = 0;
-      for (; i + kLanes <= a.key_size; i += kLanes) {
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
-          const int64_t at = i + v * kWidth;
-          sum[v] = fma(load(a.v + at), activation(add(load(a.query + at), load(key + at))), sum[v]);
-        }
-      }
-      if (i < a.key_size) {
-        const int64_t left = a.key_size - i;
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
-          // beyond the end v is 0 and the activation of 0 + 0 finite: the term is 0
-          const V query = load_tail(a.query + i, v, left, zero());
-          const V term = activation(add(query, load_tail(key + i, v, left, zero())));
-          sum[v] = fma(load_tail(a.v + i, v, left, zero()), term, sum[v]);
-        }
-      }
-      a.weights[j] = a.scale * fold_add(sum);
+template <class Act>
+[[gnu::noinline]] void additive_with(const Attention& a, Act activation) noexcept {
+  const float *factor = a.v, *query = a.query;
+  const int64_t size = a.key_size;
+  for (int64_t j = 0; j < a.count; ++j) {
+    const float* key = row_of(a.keys, j);
+    V sum[kVectors] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) {
+      times<kVectors>([&](int v) noexcept __attribute__((always_inline)) {
+        const int64_t at = i + v * kWidth;
+        sum[v] = fma(load(factor + at), activation(add(load(query + at), load(key + at))), sum[v]);
+      });
     }
-  });
+    if (i < size) {
+      times<kVectors>([&](int v) noexcept __attribute__((always_inline)) {
+        // beyond the end v is 0 and the activation of 0 + 0 finite: the term is 0
+        const V asked = load_tail(query + i, v, size - i, zero());
+        const V term = activation(add(asked, load_tail(key + i, v, size - i, zero())));
+        sum[v] = fma(load_tail(factor + i, v, size - i, zero()), term, sum[v]);
+      });
+    }
+    a.weights[j] = a.scale * fold_add(sum);
+  }
+}
+
+void additive_energies(const Attention& a) noexcept {
+  with_activation(a.activation, [&a](auto activation) noexcept { additive_with(a, activation); });
 }
 
 // N registers of the context from register `at` on, over all memory rows in order.

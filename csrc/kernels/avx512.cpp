@@ -8,7 +8,10 @@
 namespace s2s {
 namespace {
 
+// clang-format off
 #include "vec_avx512.h"
+#include "dot_avx512.h"
+// clang-format on
 
 #include "table.inl"
 

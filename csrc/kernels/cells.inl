@@ -23,7 +23,7 @@ inline void lstm_row(const LstmGates& a, int64_t r, Inner inner, Gate gate) noex
   float* h_next = row_of(a.h_next, r);
   const float* peephole = plain ? nullptr : a.peephole;
   for (int64_t j = 0; j < size; j += kWidth) {
-    V i = load(gates + j), f = load(gates + size + j), o = load(gates + 3 * size + j);
+    V i = load(gates + j), f = load(gates + size + j);
     const V kept = c != nullptr ? load(c + j) : zero();
     if (peephole != nullptr) {
       i = fma(load(peephole + j), kept, i);
@@ -31,6 +31,7 @@ inline void lstm_row(const LstmGates& a, int64_t r, Inner inner, Gate gate) noex
     }
     V cell = fma(gate(f), kept, mul(gate(i), inner(load(gates + 2 * size + j))));
     if (!plain && a.clip > 0.0F) cell = min(set(a.clip), max(set(-a.clip), cell));
+    V o = load(gates + 3 * size + j);
     if (peephole != nullptr) o = fma(load(peephole + 2 * size + j), cell, o);
     store(c_next + j, cell);
     store(h_next + j, mul(gate(o), inner(cell)));

@@ -49,6 +49,24 @@ struct Segment {
   int64_t size = 0;
 };
 
+// Weights of a product in int8, -127 ... 127: out = activation(fma(float(sum), scale * s, init)).
+// `sum` is the exact sum of weight and input bytes; a row's inputs, of all segments together, are
+// quantised to q = round(x * (127 / m)), ties to even, with m the largest |x| and s = m / 127
+// (q = 0 where m < 2^-100; s is NaN where m is no number).
+// weight: [panels][(depth + 3) / 4][32 outputs][4 k], zeros behind the last k. scale: by output.
+// offset: -128 times the sum of an output's weights, for processors that multiply bytes without a
+// sign. scratch: rows * quantised_stride(depth) floats.
+// Exact: |sum| <= depth * 127^2 < 2^31 up to kMaxBytesDepth.
+struct Bytes {
+  const int8_t* weight = nullptr;
+  const float* scale = nullptr;
+  const int32_t* offset = nullptr;
+  float* scratch = nullptr;
+};
+inline constexpr int64_t kMaxBytesDepth = int64_t{1} << 17;
+// A row's bytes, as far as whole registers are stored behind them, and its scale.
+constexpr int64_t quantised_stride(int64_t depth) { return padded(depth / 4 + 8); }
+
 // out[r] = activation(init[r] + W [x1; x2; ...][r]). Blocks of 64 k, the last one of each segment
 // shorter, are summed by one fma per k in order, from zero, and added to init one after another.
 // weight: [panels][depth][32], depth = sum of the segments' sizes; out rows: panels * 32 floats.
@@ -56,9 +74,11 @@ struct Segment {
 // the bits of the result are the same. In a line, word 2i is output i and word 2i + 1 output 16 +
 // i. init: what the sums are added to (a repeated bias, rows of a table, earlier partial sums; it
 // may be `out` itself); no data means zeros.
+// bytes: int8 instead (see there).
 struct Linear {
   const float* weight = nullptr;
   const uint16_t* words = nullptr;
+  Bytes bytes = {};
   const Segment* segments = nullptr;
   int64_t segment_count = 0;
   int64_t depth = 0;
@@ -242,5 +262,8 @@ struct Kernels {
 extern const Kernels kPortable;
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Vnni;
+extern const Kernels kNeon;
+extern const Kernels kNeonDot;
 
 }  // namespace s2s

@@ -34,22 +34,20 @@ template <class Keep>
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) sum[v] = zero();
   int64_t i = 0;
+  const auto take = [&sum, &i, &keep, most ](int v, V value) noexcept __attribute__((always_inline)) {
+    const V term = exp(sub(value, set(most)));
+    keep(i + v * kWidth, term);
+    sum[v] = add(sum[v], term);
+  };
   for (; i + kLanes <= size; i += kLanes) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const V term = exp(sub(load(x + i + v * kWidth), set(most)));
-      keep(i + v * kWidth, term);
-      sum[v] = add(sum[v], term);
-    }
+    times<kVectors>([&](int v) noexcept
+                    __attribute__((always_inline)) { take(v, load(x + i + v * kWidth)); });
   }
   if (i < size) {
     // exp(-inf - maximum) = 0 does not count, unless maximum = -inf, and then the sum is NaN anyway
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const V term = exp(sub(load_tail(x + i, v, size - i, set(-kInfinity)), set(most)));
-      keep(i + v * kWidth, term);
-      sum[v] = add(sum[v], term);
-    }
+    times<kVectors>([&](int v) noexcept __attribute__((always_inline)) {
+      take(v, load_tail(x + i, v, size - i, set(-kInfinity)));
+    });
   }
   return fold_add(sum);
 }

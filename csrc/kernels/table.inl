@@ -4,6 +4,8 @@
 // clang-format off
 #include "lanes.inl"
 #include "math.inl"
+#include "tiles.inl"
+#include "quantised.inl"
 #include "linear.inl"
 #include "elementwise.inl"
 #include "reduce.inl"

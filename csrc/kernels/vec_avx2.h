@@ -13,6 +13,18 @@ inline __m256i first(int64_t n) noexcept {  // the mask of lanes 0 ... n-1
 
 inline V zero() noexcept { return _mm256_setzero_ps(); }
 inline V set(float x) noexcept { return _mm256_set1_ps(x); }
+// A number of a formula, which stays an operand in memory: sixteen registers do not hold those of
+// exp and tanh beside the data, and a compiler that moves them out of a loop puts them on the
+// stack. The empty statement claims to change it, so that nothing is moved.
+struct Constant {
+  constexpr Constant(float x) noexcept : repeated{x, x, x, x, x, x, x, x} {}
+  alignas(32) float repeated[kWidth];
+};
+using Bound = Constant;  // one that bounds a range
+inline V set(Constant& x) noexcept {
+  asm("" : "+m"(x));
+  return _mm256_load_ps(x.repeated);
+}
 inline V load(const float* p) noexcept { return _mm256_loadu_ps(p); }
 inline void store(float* p, V v) noexcept { _mm256_storeu_ps(p, v); }
 // The first n floats at p, `fill` in the other lanes; nothing else is read.
@@ -84,4 +96,52 @@ inline float reduce_max(V v) noexcept {
   const __m128 b = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+// Integers: eight of 32 bits, or four bytes for each of eight outputs. A type of lanes of 32 bits,
+// unlike __m256i: gcc 12 keeps sums that change between the two types twice, and spills.
+using I = int32_t __attribute__((vector_size(32)));
+
+inline I zero_ints() noexcept { return I{}; }
+inline I load(const int32_t* p) noexcept {
+  return I(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline I load_bytes(const int8_t* p) noexcept {
+  return I(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline V to_floats(I v) noexcept { return _mm256_cvtepi32_ps(__m256i(v)); }
+inline I add(I a, I b) noexcept { return a + b; }
+// The bits of |v|.
+inline I magnitude(V v) noexcept { return I(v) & 0x7FFFFFFF; }
+inline I max(I a, I b) noexcept { return a > b ? a : b; }
+inline int32_t reduce_max(I v) noexcept {
+  const auto a = __m256i(v);
+  const __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  const __m128i c = _mm_max_epi32(b, _mm_unpackhi_epi64(b, b));
+  return _mm_cvtsi128_si32(_mm_max_epi32(c, _mm_shuffle_epi32(c, 1)));
+}
+// The lowest byte of each lane.
+inline void store_low_bytes(uint8_t* p, V v) noexcept {
+  const __m256i bytes = _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0xFF));
+  const __m128i words =
+      _mm_packus_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
+
+inline constexpr int kByteOffset = 0;  // what is added to the bytes of inputs
+
+// Four bytes of an input, repeated, and their magnitudes.
+struct Four {
+  __m256i value, magnitude;
+};
+inline Four four(const uint8_t* p) noexcept {
+  int32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  const __m256i x = _mm256_set1_epi32(word);
+  return {x, _mm256_abs_epi8(x)};
+}
+// Exact: |x|, |w| <= 127, a pair's sum is at most 32258 < 2^15, so that nothing saturates.
+inline I dot(I w, Four x, I sum) noexcept {
+  const __m256i pairs = _mm256_maddubs_epi16(x.magnitude, _mm256_sign_epi8(__m256i(w), x.value));
+  return sum + I(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }

@@ -16,6 +16,16 @@ inline M first(int64_t n) noexcept {  // the mask of lanes 0 ... n-1
 
 inline V zero() noexcept { return _mm512_setzero_ps(); }
 inline V set(float x) noexcept { return _mm512_set1_ps(x); }
+using Constant = float;  // a number of a formula
+// One that bounds a range: an operand in memory (see vec_avx2.h), so that the others fit.
+struct Bound {
+  constexpr Bound(float x) noexcept : value(x) {}
+  float value;
+};
+inline V set(Bound& x) noexcept {
+  asm("" : "+m"(x));
+  return _mm512_set1_ps(x.value);
+}
 inline V load(const float* p) noexcept { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) noexcept { _mm512_storeu_ps(p, v); }
 // The first n floats at p, `fill` in the other lanes; nothing else is read.
@@ -76,4 +86,37 @@ inline float reduce_max(V v) noexcept {
   const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+// Integers: sixteen of 32 bits, or four bytes for each of sixteen outputs. A type of lanes of 32
+// bits, unlike __m512i: gcc 12 keeps sums that change between the two types twice, and spills.
+using I = int32_t __attribute__((vector_size(64)));
+
+inline I zero_ints() noexcept { return I{}; }
+inline I load(const int32_t* p) noexcept { return I(_mm512_loadu_si512(p)); }
+inline I load_bytes(const int8_t* p) noexcept { return I(_mm512_loadu_si512(p)); }
+inline V to_floats(I v) noexcept { return _mm512_maskz_cvtepi32_ps(kAll, __m512i(v)); }
+inline I add(I a, I b) noexcept {  // wraps around
+  using Unsigned = uint32_t __attribute__((vector_size(64)));
+  return I(Unsigned(a) + Unsigned(b));
+}
+// The bits of |v|.
+inline I magnitude(V v) noexcept { return I(v) & 0x7FFFFFFF; }
+inline I max(I a, I b) noexcept { return a > b ? a : b; }
+inline int32_t reduce_max(I v) noexcept {
+  const __m256i a = _mm256_max_epi32(_mm512_maskz_extracti32x8_epi32(0xFF, __m512i(v), 0),
+                                     _mm512_maskz_extracti32x8_epi32(0xFF, __m512i(v), 1));
+  const __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  const __m128i c = _mm_max_epi32(b, _mm_unpackhi_epi64(b, b));
+  return _mm_cvtsi128_si32(_mm_max_epi32(c, _mm_shuffle_epi32(c, 1)));
+}
+// The lowest byte of each lane.
+inline void store_low_bytes(uint8_t* p, V v) noexcept {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm512_maskz_cvtepi32_epi8(kAll, _mm512_castps_si512(v)));
+}
+inline I repeat_four(const uint8_t* p) noexcept {
+  int32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return I(_mm512_set1_epi32(word));
 }

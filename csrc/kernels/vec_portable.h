@@ -12,6 +12,8 @@ inline constexpr int kRegisters = 16;  // what a tile may plan with
 
 inline V zero() noexcept { return V{}; }
 inline V set(float x) noexcept { return V{x, x, x, x}; }
+using Constant = float;  // a number of a formula
+using Bound = float;     // one that bounds a range
 inline V load(const float* p) noexcept {
   V v;
   __builtin_memcpy(&v, p, sizeof v);
@@ -98,3 +100,49 @@ inline V select(M m, V yes, V no) noexcept { return m ? yes : no; }
 inline float reduce_add(V v) noexcept { return (v[0] + v[2]) + (v[1] + v[3]); }
 inline float larger(float a, float b) noexcept { return a > b ? a : b; }
 inline float reduce_max(V v) noexcept { return larger(larger(v[0], v[2]), larger(v[1], v[3])); }
+
+// Integers: four of 32 bits, or four bytes for each of four outputs.
+using I = int32_t __attribute__((vector_size(16)));
+
+inline I zero_ints() noexcept { return I{}; }
+inline I load(const int32_t* p) noexcept {
+  I v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline I load_bytes(const int8_t* p) noexcept {
+  I v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline V to_floats(I v) noexcept { return __builtin_convertvector(v, V); }
+inline I add(I a, I b) noexcept { return a + b; }
+// The bits of |v|.
+inline I magnitude(V v) noexcept { return I(abs(v)); }
+inline I max(I a, I b) noexcept { return a > b ? a : b; }
+inline int32_t reduce_max(I v) noexcept {
+  const int32_t low = v[0] > v[1] ? v[0] : v[1], high = v[2] > v[3] ? v[2] : v[3];
+  return low > high ? low : high;
+}
+// The lowest byte of each lane.
+inline void store_low_bytes(uint8_t* p, V v) noexcept {
+  const Bits words = Bits(v);
+  for (int i = 0; i < kWidth; ++i) p[i] = uint8_t(words[i]);
+}
+
+inline constexpr int kByteOffset = 0;  // what is added to the bytes of inputs
+
+// Four bytes of an input, repeated.
+struct Four {
+  int32_t x[4];
+};
+inline Four four(const uint8_t* p) noexcept {
+  return {{int8_t(p[0]), int8_t(p[1]), int8_t(p[2]), int8_t(p[3])}};
+}
+// Little-endian: byte k of a lane belongs to x[k].
+inline I dot(I w, Four x, I sum) noexcept {
+  sum += (I(Bits(w) << 24) >> 24) * x.x[0];
+  sum += (I(Bits(w) << 16) >> 24) * x.x[1];
+  sum += (I(Bits(w) << 8) >> 24) * x.x[2];
+  return sum + (w >> 24) * x.x[3];
+}

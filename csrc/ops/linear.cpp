@@ -29,7 +29,7 @@ Made make_linear(Call& call) {
   const int64_t size = weight.shape[0];
   const auto bias = padded_blocks(call.optional_weight("bias", {size}), nullptr, size, 1);
   const Activation activation = call.activation("activation");
-  InputProduct product(call, x, {weight.data, depth, size, 1, 0, depth}, bias);
+  InputProduct product(call, x, {weight.data, depth, size, 1, 0, depth, weight.type}, bias);
   const Value out =
       call.output({any_sequence(x) ? Kind::sequence : Kind::vector, size}, call.along(x));
   return {std::make_unique<LinearOp>(std::move(product), activation, out.slot), {{"", out}}};

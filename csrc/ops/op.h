@@ -74,9 +74,16 @@ struct Value {
   bool is_sequence() const { return along != kItems; }
 };
 
+// How a product keeps a weight.
+enum class ComputeType { float32, bfloat16, int8 };
+
+std::string to_string(ComputeType type);
+ComputeType compute_type_of(const std::string& word);  // float32 for any other word
+
 struct Tensor {
   std::vector<int64_t> shape;
   const float* data = nullptr;
+  ComputeType type = ComputeType::float32;  // of the products that multiply it
 };
 
 using Attribute = std::variant<bool, int64_t, double, std::string>;
@@ -164,6 +171,7 @@ struct Layout {
   std::vector<Slot> slots;
   std::vector<Length> lengths{Length{}};
   bool row_maps = false;
+  std::map<const float*, int64_t> multiplied;  // matrices of products: the first column of each
   SlotId add(Level level, Along along, int64_t width) {
     slots.push_back({level, along, width});
     return static_cast<SlotId>(slots.size()) - 1;

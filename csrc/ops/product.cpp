@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "core/isa.h"
@@ -26,6 +27,12 @@ bool exact_in_bfloat16(const Matrix& m) {
       if ((std::bit_cast<uint32_t>(m.weight[i * m.depth + m.first + k]) & 0xFFFF) != 0)
         return false;
   return true;
+}
+
+// The nearest bfloat16, ties to even; for finite weights, which may become infinite.
+uint16_t nearest_bfloat16(float weight) {
+  const auto bits = std::bit_cast<uint32_t>(weight);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
 }  // namespace
@@ -55,42 +62,95 @@ int64_t Join::fill(const Context& context, Segment* segments) const noexcept {
   return count;
 }
 
-Product::Product(const Matrix& m)
-    : depth_(m.used),
-      panels_(m.blocks * padded(m.block_size) / kLanes),
-      narrow_(exact_in_bfloat16(m)) {
+// Calls pack(row, panel, lane) for each output: its weights and its place.
+template <typename Pack>
+void Product::pack_rows(const Matrix& m, const Pack& pack) {
   const int64_t block_panels = padded(m.block_size) / kLanes;
-  const std::size_t width = narrow_ ? sizeof(uint16_t) : sizeof(float);
-  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * width);
   for (int64_t panel = 0; panel < panels_; ++panel) {
-    const int64_t at = panel * depth_ * kLanes;
-    const int64_t block = panel / block_panels;
     const int64_t begin = panel % block_panels * kLanes;
     const int64_t end = std::min(begin + kLanes, m.block_size);
-    for (int64_t i = begin; i < end; ++i) {
-      const float* row = m.weight + (block * m.block_size + i) * m.depth + m.first;
-      const int64_t lane = i - begin;
-      for (int64_t k = 0; narrow_ && k < depth_; ++k)
-        words()[at + k * kLanes + (lane < 16 ? 2 * lane : 2 * lane - 31)] =
-            static_cast<uint16_t>(std::bit_cast<uint32_t>(row[k]) >> 16);
-      for (int64_t k = 0; !narrow_ && k < depth_; ++k)
-        weight_.floats()[at + k * kLanes + lane] = row[k];
-    }
+    for (int64_t i = begin; i < end; ++i) pack(m.row(panel / block_panels, i), panel, i - begin);
   }
 }
 
-void Product::run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows,
+Product::Product(const Matrix& m)
+    : type_(m.type), depth_(m.used), panels_(m.blocks * padded(m.block_size) / kLanes) {
+  if (type_ == ComputeType::float32 && exact_in_bfloat16(m)) type_ = ComputeType::bfloat16;
+  if (type_ == ComputeType::float32) pack_floats(m);
+  if (type_ == ComputeType::bfloat16) pack_words(m);
+  if (type_ == ComputeType::int8) pack_bytes(m);
+}
+
+Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
+  if (depth_ == 0) return;
+  if (m.type == ComputeType::int8 && depth_ > kMaxBytesDepth)
+    call.fail("a product in int8 has at most " + std::to_string(kMaxBytesDepth) + " columns");
+  call.layout().multiplied.emplace(m.weight, m.first);
+  if (m.type == ComputeType::int8) scratch_ = call.scratch(along, quantised_stride(depth_));
+}
+
+void Product::pack_floats(const Matrix& m) {
+  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * sizeof(float));
+  float* weight = weight_.floats();
+  pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
+    float* line = weight + panel * depth_ * kLanes;
+    for (int64_t k = 0; k < depth_; ++k) line[k * kLanes + lane] = row[k];
+  });
+}
+
+void Product::pack_words(const Matrix& m) {
+  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * sizeof(uint16_t));
+  auto* words = reinterpret_cast<uint16_t*>(weight_.bytes());
+  pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
+    uint16_t* line = words + panel * depth_ * kLanes;
+    const int64_t word = lane < 16 ? 2 * lane : 2 * lane - 31;
+    for (int64_t k = 0; k < depth_; ++k) line[k * kLanes + word] = nearest_bfloat16(row[k]);
+  });
+}
+
+void Product::pack_bytes(const Matrix& m) {
+  const int64_t groups = (depth_ + 3) / 4;
+  weight_.reserve(static_cast<std::size_t>(panels_ * groups * 4 * kLanes));
+  scale_.reserve(static_cast<std::size_t>(width()) * sizeof(float));
+  offset_.reserve(static_cast<std::size_t>(width()) * sizeof(int32_t));
+  auto* weight = reinterpret_cast<int8_t*>(weight_.bytes());
+  auto* offset = reinterpret_cast<int32_t*>(offset_.bytes());
+  pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
+    const int64_t output = panel * kLanes + lane;
+    int8_t* bytes = weight + (panel * groups * kLanes + lane) * 4;
+    float largest = 0.0F;
+    for (int64_t k = 0; k < depth_; ++k) largest = std::max(largest, std::abs(row[k]));
+    scale_.floats()[output] = largest / 127.0F;
+    const float inverse = largest >= 0x1p-100F ? 127.0F / largest : 0.0F;
+    int32_t sum = 0;
+    for (int64_t k = 0; k < depth_; ++k) {
+      const auto byte = static_cast<int8_t>(std::lrint(row[k] * inverse));
+      bytes[k / 4 * 4 * kLanes + k % 4] = byte;
+      sum += byte;
+    }
+    offset[output] = -128 * sum;
+  });
+}
+
+void Product::run(const Context& context, std::span<const Segment> segments, int64_t rows,
                   ConstRows init, Rows out, Activation activation) const noexcept {
-  kernels.linear({.weight = narrow_ ? nullptr : weight_.floats(),
-                  .words = narrow_ ? words() : nullptr,
-                  .segments = segments.data(),
-                  .segment_count = static_cast<int64_t>(segments.size()),
-                  .depth = depth_,
-                  .init = init,
-                  .out = out,
-                  .rows = rows,
-                  .panels = panels_,
-                  .activation = activation});
+  Linear call{.segments = segments.data(),
+              .segment_count = static_cast<int64_t>(segments.size()),
+              .depth = depth_,
+              .init = init,
+              .out = out,
+              .rows = rows,
+              .panels = panels_,
+              .activation = activation};
+  if (type_ == ComputeType::float32) call.weight = weight_.floats();
+  if (type_ == ComputeType::bfloat16)
+    call.words = reinterpret_cast<const uint16_t*>(weight_.bytes());
+  if (type_ == ComputeType::int8 && depth_ > 0)
+    call.bytes = {.weight = reinterpret_cast<const int8_t*>(weight_.bytes()),
+                  .scale = scale_.floats(),
+                  .offset = reinterpret_cast<const int32_t*>(offset_.bytes()),
+                  .scratch = context.floats(scratch_)};
+  context.kernels.linear(call);
 }
 
 InputProduct::InputProduct(std::span<const float> padded_bias)
@@ -113,7 +173,7 @@ InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix
     fold(embedding, whole, padded_bias);
   }
   join_ = Join(call, x, along_, folded);
-  product_ = Product(rest);
+  product_ = Product(call, rest, along_);
 }
 
 void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
@@ -122,6 +182,7 @@ void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
   const int64_t size = embedding.size;
   Matrix front = whole;
   front.used = size;
+  front.type = ComputeType::float32;
   const Product product(front);
   std::vector<float> scaled(static_cast<std::size_t>(size * embedding.vocabulary), 0.0F);
   for (int64_t id = 0; id < embedding.vocabulary; ++id) {
@@ -133,7 +194,8 @@ void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
   Memory table(static_cast<std::size_t>((embedding.vocabulary + 1) * width_) * sizeof(float));
   std::memcpy(table.bytes(), bias.data(), bias.size_bytes());
   const Segment segment = {{scaled.data(), size, nullptr}, size};
-  product.run(kernels, {&segment, 1}, embedding.vocabulary, bias_rows(),
+  const Frame none;
+  product.run({kernels, none, none, nullptr}, {&segment, 1}, embedding.vocabulary, bias_rows(),
               {table.floats() + width_, width_, nullptr}, Activation::identity);
   start_ = std::move(table);
   table_ids_ = embedding.ids;
@@ -146,8 +208,7 @@ void InputProduct::run(const Context& context, Rows out, Activation activation) 
   const ConstRows init = table_ids_ < 0
                              ? bias_rows()
                              : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
-  product_.run(context.kernels, {segments, static_cast<std::size_t>(count)}, rows, init, out,
-               activation);
+  product_.run(context, {segments, static_cast<std::size_t>(count)}, rows, init, out, activation);
 }
 
 }  // namespace s2s

@@ -31,26 +31,42 @@ struct Matrix {
   int64_t blocks = 1;
   int64_t first = 0;
   int64_t used = 0;
+  ComputeType type = ComputeType::float32;
+
+  // Row i of a block, from the first column that is multiplied.
+  const float* row(int64_t block, int64_t i) const {
+    return weight + (block * block_size + i) * depth + first;
+  }
 };
 
-// Weights that bfloat16 holds exactly are kept in it: half the bytes to read, the same bits.
+// Weights in panels, kept in the type that the matrix asks for. Those that bfloat16 holds exactly
+// are kept in it in place of float32: half the bytes to read, the same bits.
 class Product {
  public:
   Product() = default;
+  // Float32 or bfloat16, run without slots.
   explicit Product(const Matrix& matrix);
+  // For rows along items or positions.
+  Product(Call& call, const Matrix& matrix, Along along);
 
   int64_t width() const { return panels_ * kLanes; }
   // out[r] = activation(init[r] + W [segments][r])
-  void run(const Kernels& kernels, std::span<const Segment> segments, int64_t rows, ConstRows init,
+  void run(const Context& context, std::span<const Segment> segments, int64_t rows, ConstRows init,
            Rows out, Activation activation) const noexcept;
 
  private:
-  uint16_t* words() const noexcept { return reinterpret_cast<uint16_t*>(weight_.bytes()); }
+  template <typename Pack>
+  void pack_rows(const Matrix& matrix, const Pack& pack);
+  void pack_floats(const Matrix& matrix);
+  void pack_words(const Matrix& matrix);
+  void pack_bytes(const Matrix& matrix);
 
   Memory weight_;
+  Memory scale_, offset_;  // int8: by output
+  ComputeType type_ = ComputeType::float32;
   int64_t depth_ = 0;
   int64_t panels_ = 0;
-  bool narrow_ = false;
+  SlotId scratch_ = -1;  // int8: the inputs as bytes
 };
 
 // act(b + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of a small

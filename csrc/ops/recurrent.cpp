@@ -32,10 +32,12 @@ class Rnn {
   static constexpr int64_t kGates = 1;
   static constexpr bool kMemory = false;
 
-  explicit Rnn(const Call& call)
+  explicit Rnn(Call& call)
       : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
-        activation_(call.activation("activation")),
-        recurrent_({call.weight("weight_hh", {size_, size_}).data, size_, size_, 1, 0, size_}) {}
+        activation_(call.activation("activation")) {
+    const Tensor& weight = call.weight("weight_hh", {size_, size_});
+    recurrent_ = Product(call, {weight.data, size_, size_, 1, 0, size_, weight.type}, kItems);
+  }
 
   int64_t size() const { return size_; }
   int64_t block() const { return size_; }
@@ -45,10 +47,11 @@ class Rnn {
                          call.optional_weight("bias_hh", {size_}), size_, 1);
   }
 
-  void run(const Kernels& kernels, const Step& step) const noexcept {
+  void run(const Context& context, const Step& step) const noexcept {
+    const Kernels& kernels = context.kernels;
     const Segment h = {step.h, size_};
     if (step.h.data != nullptr)
-      recurrent_.run(kernels, {&h, 1}, step.rows, step.inputs, step.h_next, activation_);
+      recurrent_.run(context, {&h, 1}, step.rows, step.inputs, step.h_next, activation_);
     else
       kernels.map({activation_, step.inputs, step.h_next, step.rows, size_});
   }
@@ -64,16 +67,17 @@ class Lstm {
   static constexpr int64_t kGates = 4;
   static constexpr bool kMemory = true;
 
-  explicit Lstm(const Call& call)
+  explicit Lstm(Call& call)
       : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
         block_(call.weight("weight_hh", {-1, size_}).shape[0] / kGates),
         activations_{call.activation("activation"), call.activation("gate_activation")},
         clip_(static_cast<float>(call.number("clip"))) {
-    const float* weight = call.weight("weight_hh", {kGates * block_, size_}).data;
-    recurrent_ = Product({weight, size_, block_, kGates, 0, size_});
+    const Tensor& weight = call.weight("weight_hh", {kGates * block_, size_});
+    recurrent_ = Product(call, {weight.data, size_, block_, kGates, 0, size_, weight.type}, kItems);
     if (call.has("projection")) {
-      const float* projection = call.weight("projection", {size_, block_}).data;
-      projection_ = Product({projection, block_, size_, 1, 0, block_});
+      const Tensor& weight_hr = call.weight("projection", {size_, block_});
+      projection_ =
+          Product(call, {weight_hr.data, block_, size_, 1, 0, block_, weight_hr.type}, kItems);
       projected_ = true;
     } else if (size_ != block_) {
       call.fail("weight_hh has 4 x " + std::to_string(block_) + " rows and " +
@@ -95,11 +99,12 @@ class Lstm {
                          call.optional_weight("bias_hh", {kGates * block_}), block_, kGates);
   }
 
-  void run(const Kernels& kernels, const Step& step) const noexcept {
+  void run(const Context& context, const Step& step) const noexcept {
+    const Kernels& kernels = context.kernels;
     ConstRows gates = step.inputs;
     if (step.h.data != nullptr) {
       const Segment h = {step.h, size_};
-      recurrent_.run(kernels, {&h, 1}, step.rows, step.inputs, step.gates, Activation::identity);
+      recurrent_.run(context, {&h, 1}, step.rows, step.inputs, step.gates, Activation::identity);
       gates = {step.gates.data, step.gates.stride, step.gates.index};
     }
     kernels.lstm_gates({.gates = gates,
@@ -114,7 +119,7 @@ class Lstm {
                         .clip = clip_});
     if (!projected_) return;
     const Segment h = {{step.hidden.data, step.hidden.stride, nullptr}, block_};
-    projection_.run(kernels, {&h, 1}, step.rows, {}, step.h_next, Activation::identity);
+    projection_.run(context, {&h, 1}, step.rows, {}, step.h_next, Activation::identity);
   }
 
  private:
@@ -133,14 +138,15 @@ class Gru {
   static constexpr int64_t kGates = 3;
   static constexpr bool kMemory = false;
 
-  explicit Gru(const Call& call)
+  explicit Gru(Call& call)
       : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
         activations_{call.activation("activation"), call.activation("gate_activation")},
         after_(reset_after(call)) {
     const int64_t size = size_;
-    const float* weight = call.weight("weight_hh", {kGates * size, size}).data;
-    gates_ = Product({weight, size, size, 2, 0, size});
-    candidate_ = Product({weight + 2 * size * size, size, size, 1, 0, size});
+    const Tensor& weight = call.weight("weight_hh", {kGates * size, size});
+    const float* candidate = weight.data + 2 * size * size;
+    gates_ = Product(call, {weight.data, size, size, 2, 0, size, weight.type}, kItems);
+    candidate_ = Product(call, {candidate, size, size, 1, 0, size, weight.type}, kItems);
     const float* bias = call.optional_weight("bias_hh", {kGates * size});
     const auto padded_bias =
         padded_blocks(bias == nullptr ? nullptr : bias + 2 * size, nullptr, size, 1);
@@ -160,7 +166,8 @@ class Gru {
                          kGates);
   }
 
-  void run(const Kernels& kernels, const Step& step) const noexcept {
+  void run(const Context& context, const Step& step) const noexcept {
+    const Kernels& kernels = context.kernels;
     const int64_t block = padded(size_);
     const Segment h = {step.h, size_};
     const bool started = step.h.data != nullptr;
@@ -169,17 +176,17 @@ class Gru {
     ConstRows hidden = after_ ? bias : ConstRows{};
     ConstRows candidate = {};
     if (started) {
-      gates_.run(kernels, {&h, 1}, step.rows, step.inputs, step.gates, Activation::identity);
+      gates_.run(context, {&h, 1}, step.rows, step.inputs, step.gates, Activation::identity);
       gates = {step.gates.data, step.gates.stride, step.gates.index};
       candidate = {step.inputs.data + 2 * block, step.inputs.stride, step.inputs.index};
       if (after_) {
-        candidate_.run(kernels, {&h, 1}, step.rows, bias, step.hidden, Activation::identity);
+        candidate_.run(context, {&h, 1}, step.rows, bias, step.hidden, Activation::identity);
         hidden = {step.hidden.data, step.hidden.stride, step.hidden.index};
       } else {
         kernels.gru_reset({gates, step.h, step.hidden, step.rows, size_, activations_.gate});
         const Segment kept = {{step.hidden.data, step.hidden.stride, nullptr}, size_};
         const Rows to = {step.gates.data + 2 * block, step.gates.stride, step.gates.index};
-        candidate_.run(kernels, {&kept, 1}, step.rows, candidate, to, Activation::identity);
+        candidate_.run(context, {&kept, 1}, step.rows, candidate, to, Activation::identity);
         candidate = {to.data, to.stride, to.index};
       }
     } else {
@@ -213,8 +220,8 @@ InputProduct input_product(Call& call, const Recurrence& recurrence) {
   if (!call.has("x")) return InputProduct(bias);
   const std::vector<Value>& x = call.joined("x");
   const int64_t depth = joined_size(x);
-  const float* weight = call.weight("weight_ih", {Recurrence::kGates * size, depth}).data;
-  return {call, x, {weight, depth, size, Recurrence::kGates, 0, depth}, bias};
+  const Tensor& weight = call.weight("weight_ih", {Recurrence::kGates * size, depth});
+  return {call, x, {weight.data, depth, size, Recurrence::kGates, 0, depth, weight.type}, bias};
 }
 
 std::optional<Reader> state(Call& call, const std::string& role, int64_t size) {
@@ -258,7 +265,7 @@ class CellOp : public Op {
     step.hidden = {context.floats(hidden_), block, nullptr};
     step.h_next = {context.floats(h_next.slot), padded(recurrence_.size()), nullptr};
     if (Recurrence::kMemory) step.c_next = {context.floats(c_next.slot), block, nullptr};
-    recurrence_.run(context.kernels, step);
+    recurrence_.run(context, step);
   }
 
  private:
@@ -300,7 +307,7 @@ class LayerOp : public Op {
     int32_t longest = 0;
     for (int32_t item = 0; item < frame.items; ++item)
       longest = std::max(longest, offsets[item + 1] - offsets[item]);
-    for (int32_t t = 0; t < longest; ++t) recurrence_.run(context.kernels, step_at(context, t));
+    for (int32_t t = 0; t < longest; ++t) recurrence_.run(context, step_at(context, t));
     int32_t* last = context.ids(current_);
     for (int32_t item = 0; item < frame.items; ++item)
       last[item] = backward_ ? offsets[item] : offsets[item + 1] - 1;

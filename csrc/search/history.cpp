@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <span>
 
+#include "core/power.h"
+
 namespace s2s {
 
 void History::clear(bool alignment) {
@@ -31,7 +33,32 @@ int32_t History::add(int32_t parent, int32_t row, Candidate token) {
   return static_cast<int32_t>(links_.size()) - 1;
 }
 
-void History::read(int32_t link, int32_t length, FinishReason reason,
+void History::append_ids(int32_t link, std::vector<int32_t>& ids) const {
+  const auto first = static_cast<std::ptrdiff_t>(ids.size());
+  for (; link >= 0; link = links_[link].parent) ids.push_back(links_[link].token);
+  std::reverse(ids.begin() + first, ids.end());
+}
+
+double History::coverage(int32_t link, int32_t heads) {
+  path_.clear();
+  for (; link >= 0; link = links_[link].parent) path_.push_back(links_[link].row);
+  covered_.clear();
+  for (size_t j = path_.size(); j-- > 0;) {
+    const int64_t begin = begins_[path_[j]], end = begins_[path_[j] + 1];
+    covered_.resize(static_cast<size_t>((end - begin) / heads));
+    const float* weights = weights_.data() + begin;
+    for (double& sum : covered_) {
+      double weight = 0.0;
+      for (int32_t head = 0; head < heads; ++head) weight += *weights++;
+      sum += weight / heads;
+    }
+  }
+  double total = 0.0;
+  for (const double sum : covered_) total += logarithm(std::clamp(sum, 0x1p-126, 1.0)).high;
+  return total;
+}
+
+void History::read(int32_t link, int32_t length, FinishReason reason, bool alignment,
                    Hypothesis& hypothesis) const {
   const int32_t id_count = length - (reason == FinishReason::eos && length > 0 ? 1 : 0);
   hypothesis.ids.resize(static_cast<size_t>(id_count));
@@ -44,11 +71,11 @@ void History::read(int32_t link, int32_t length, FinishReason reason,
     hypothesis.token_log_probs[i] = token.log_prob;
     at = token.parent;
   }
-  read_alignment(link, length, hypothesis.alignment);
+  hypothesis.alignment.clear();
+  if (alignment) read_alignment(link, length, hypothesis.alignment);
 }
 
 void History::read_alignment(int32_t link, int32_t length, std::vector<float>& alignment) const {
-  alignment.clear();
   if (!alignment_ || length == 0) return;
   // every row of a sentence has the same number of source positions
   const int32_t last = links_[link].row;

@@ -22,7 +22,15 @@ class History {
   int32_t add(int32_t parent, int32_t row, Candidate token);
 
   // Writes the `length` tokens that end in `link`; the last id of an eos hypothesis is left out.
-  void read(int32_t link, int32_t length, FinishReason reason, Hypothesis& hypothesis) const;
+  void read(int32_t link, int32_t length, FinishReason reason, bool alignment,
+            Hypothesis& hypothesis) const;
+
+  // Appends the ids of the hypothesis that ends in `link`.
+  void append_ids(int32_t link, std::vector<int32_t>& ids) const;
+
+  // Wu et al. 2016, eq. 14, without beta: the sum over positions i of log(min(sum_j a_ij, 1)), a_ij
+  // the mean of the heads, every scored token a j. A sum below 2^-126 counts as that.
+  double coverage(int32_t link, int32_t heads);
 
  private:
   // `row` counts over all steps.
@@ -38,6 +46,8 @@ class History {
   std::vector<Link> links_;
   std::vector<float> weights_;   // the alignments of all rows of all steps, one after another
   std::vector<int64_t> begins_;  // [rows of all steps + 1], where each begins in weights_
+  std::vector<int32_t> path_;    // rows of one hypothesis, last first
+  std::vector<double> covered_;  // [positions]
   int32_t step_row_ = 0;         // the first row of the last step
   int32_t next_row_ = 0;
   bool alignment_ = false;

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
+#include "search/constraints.h"
 #include "search/penalty.h"
+#include "search/sampling.h"
 
 namespace s2s {
 
@@ -39,6 +42,16 @@ struct SearchRules {
   int32_t finished_limit = 1;  // for Stop::count; at least num_hypotheses
   int32_t min_length = 0;      // no end token before this many ids, itself included
   LengthPenalty penalty;
+  double coverage = 0.0;  // beta of Wu et al. 2016, eq. 14, at least 0; above it needs alignments
+  // A beam may be split into groups of one size, each a search of its own; a later group ranks an
+  // id by log_prob - diversity * (places of earlier groups that take it in this step).
+  int32_t groups = 1;
+  double diversity = 0.0;
+  Sampling sampling;
+  std::shared_ptr<const Constraints> constraints;  // null: none
+  // The best of all, proven: for leave, best and compete, without penalties, groups and samples.
+  bool exact = false;
+  int64_t max_nodes = 0;  // rows that an exact search of a sentence may compute
 };
 
 }  // namespace s2s

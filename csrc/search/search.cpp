@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <string>
 #include <utility>
+
+#include "core/errors.h"
 
 namespace s2s {
 namespace {
@@ -26,46 +29,81 @@ int32_t fed(const SearchOptions& options, int32_t sentence, int32_t step) noexce
   return step < before ? options.start : options.prompts[sentence][step - before];
 }
 
+const Automaton* automaton_of(const SearchOptions& options) noexcept {
+  const Constraints* constraints = options.rules.constraints.get();
+  return constraints == nullptr ? nullptr : constraints->automaton.get();
+}
+
+std::span<const int32_t> prefix_of(const SearchOptions& options) noexcept {
+  const Constraints* constraints = options.rules.constraints.get();
+  return constraints == nullptr ? std::span<const int32_t>{} : constraints->prefix;
+}
+
+// The only id that may stand at the end of `length` ids: of the prefix, or an end at the maximum;
+// -1 where there is a choice.
+int32_t forced_id(const SearchOptions& options, int32_t length, int32_t max_length) noexcept {
+  const std::span<const int32_t> prefix = prefix_of(options);
+  const auto i = static_cast<size_t>(length - 1);
+  if (length >= 1 && i < prefix.size()) return prefix[i];
+  return length >= max_length && limit_ends(options) ? options.end[0] : -1;
+}
+
 }  // namespace
 
 void Search::run(StepModel& model, const SearchOptions& options,
                  std::span<const int32_t> max_lengths, SearchResults& results) {
   const int32_t sentences = static_cast<int32_t>(max_lengths.size());
-  begin(options, sentences, options.num_hypotheses, results);
-  const int64_t vocabulary = model.vocabulary();
-  beam_ = options.beam_size;
-  // With K live rows at most `ends` * K continuations end, so K others are always among these.
   const SearchRules& rules = options.rules;
+  const bool samples = rules.sampling.on;
+  const int32_t lanes = samples ? options.num_hypotheses : rules.groups;
+  beam_ = samples ? 1 : options.beam_size / lanes;
+  begin(options, sentences, lanes, (options.num_hypotheses + lanes - 1) / lanes, results);
+  heads_ = model.heads();
+  nodes_ = 0;
+  filter_.begin(rules.constraints.get(), rules.sampling, options.end);
+  scores_.filter = filter_.active() ? &filter_ : nullptr;
+  const int64_t vocabulary = model.vocabulary();
+  // With K live rows at most `ends` * K continuations end, so K others are always among these.
   const auto end_count = static_cast<int64_t>(options.end.size());
   const bool make_room = rules.ended == Ended::leave || rules.ended == Ended::leading;
   const int64_t width = beam_ > 1 && make_room ? (1 + end_count) * beam_ : beam_;
   width_ = static_cast<int32_t>(std::min<int64_t>(width, std::numeric_limits<int32_t>::max()));
-  // Under a minimum the ends may stand before all that are wanted.
-  const int32_t count = static_cast<int32_t>(
-      std::min<int64_t>(width_ + (rules.min_length > 1 ? end_count : 0), vocabulary));
-  const bool forced = limit_ends(options);
+  // Under a minimum the ends may stand before all that are wanted, under diversity the ids of
+  // earlier groups.
+  const int64_t passed = (rules.min_length > 1 ? end_count : 0) +
+                         (rules.diversity > 0.0 ? int64_t{beam_} * (lanes - 1) : 0);
+  const int32_t count = static_cast<int32_t>(std::min(width_ + passed, vocabulary));
 
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
   while (!rows_.step.empty()) {
-    wanted_.assign(forced ? rows_.step.size() : 0, forced ? options.end[0] : 0);
+    nodes_ += static_cast<int64_t>(rows_.step.size());
+    if (nodes_ > options.nodes)
+      throw Error(ErrorKind::input, "the exact search has no proof within " +
+                                        std::to_string(rules.max_nodes) +
+                                        " nodes; raise max_nodes, or lower max_length");
+    prepare(options, max_lengths);
     step(model, count, wanted_);
     const int32_t row_count = static_cast<int32_t>(rows_.step.size());
     for (int32_t first = 0, last = 0; first < row_count; first = last) {
-      const int32_t sentence = rows_.step[first].sentence;
-      while (last < row_count && rows_.step[last].sentence == sentence) ++last;
+      const int32_t lane = rows_.live[first].lane;
+      while (last < row_count && rows_.live[last].lane == lane) ++last;
       if (feed(options, first)) continue;
+      const int32_t sentence = rows_.step[first].sentence;
+      if (first == 0 || rows_.step[first - 1].sentence != sentence) taken_.clear();
       advance(options, first, last, max_lengths[sentence]);
     }
     next_rows();
   }
-  write(results);
+  write(options, results);
 }
 
 void Search::score(StepModel& model, const SearchOptions& options,
                    std::span<const std::span<const int32_t>> targets, SearchResults& results) {
   const int32_t sentences = static_cast<int32_t>(targets.size());
-  begin(options, sentences, 1, results);
+  begin(options, sentences, 1, 1, results);
+  heads_ = model.heads();
+  scores_.filter = nullptr;
   const bool has_end = !options.end.empty();
   const FinishReason reason = has_end ? FinishReason::eos : FinishReason::length;
   const auto length_of = [&](int32_t s) { return targets[s].size() + (has_end ? 1 : 0); };
@@ -92,46 +130,74 @@ void Search::score(StepModel& model, const SearchOptions& options,
       const auto i =
           static_cast<size_t>(rows_.step[row].step - progress_[rows_.step[row].sentence].lead);
       const Candidate token = {scores_.wanted_log_probs[row], wanted_[row]};
-      const Choice choice = {rows_.live[row].log_prob + token.value, row, token};
+      const double log_prob = rows_.live[row].log_prob + token.value;
+      const Choice choice = {log_prob, log_prob, row, token};
       if (i + 1 < length_of(rows_.step[row].sentence)) {
-        live_on(choice);
+        live_on(options, choice);
       } else {
-        finish(options.rules, choice, reason);
+        finish(options, choice, reason);
       }
     }
     next_rows();
   }
-  write(results);
+  write(options, results);
 }
 
-void Search::begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses,
-                   SearchResults& results) {
-  results.reset(sentences, hypotheses);
+void Search::begin(const SearchOptions& options, int32_t sentences, int32_t lanes,
+                   int32_t hypotheses, SearchResults& results) {
+  results.reset(sentences, lanes * hypotheses);
+  lanes_ = lanes;
   hypotheses_ = hypotheses;
-  history_.clear(options.alignment);
+  const size_t all = static_cast<size_t>(sentences) * static_cast<size_t>(lanes);
+  history_.clear(options.reads_alignment());
   next_.step.clear();
   next_.live.clear();
-  finished_.resize(static_cast<size_t>(sentences) * static_cast<size_t>(hypotheses));
-  progress_.assign(static_cast<size_t>(sentences), {});
-  if (options.rules.ended == Ended::stay)
-    kept_.resize(static_cast<size_t>(sentences) * static_cast<size_t>(options.beam_size));
-  for (int32_t s = 0; s < sentences && !options.prompts.empty(); ++s)
-    progress_[s].lead =
-        static_cast<int32_t>(options.prompts[s].size()) - (options.start >= 0 ? 0 : 1);
+  finished_.resize(all * static_cast<size_t>(hypotheses));
+  progress_.assign(all, {});
+  if (options.rules.ended == Ended::stay) kept_.resize(all * static_cast<size_t>(beam_));
+  for (size_t lane = 0; lane < all && !options.prompts.empty(); ++lane)
+    progress_[lane].lead =
+        static_cast<int32_t>(options.prompts[lane / static_cast<size_t>(lanes)].size()) -
+        (options.start >= 0 ? 0 : 1);
 }
 
 void Search::start(const SearchOptions& options, int32_t sentence) {
-  next_.step.push_back({fed(options, sentence, 0), -1, sentence, 0});
-  next_.live.push_back({0.0, -1});
+  const Automaton* automaton = automaton_of(options);
+  const int32_t state = automaton == nullptr ? Automaton::kNowhere : automaton->start;
+  for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {
+    next_.step.push_back({fed(options, sentence, 0), -1, sentence, 0});
+    next_.live.push_back({0.0, -1, lane, state});
+  }
 }
 
 // While a prompt lasts, its next id follows whatever the step said.
 bool Search::feed(const SearchOptions& options, int32_t row) {
   const StepRow& now = rows_.step[row];
-  if (now.step >= progress_[now.sentence].lead) return false;
+  const Live& live = rows_.live[row];
+  if (now.step >= progress_[live.lane].lead) return false;
   next_.step.push_back({fed(options, now.sentence, now.step + 1), row, now.sentence, now.step + 1});
-  next_.live.push_back({0.0, -1});
+  next_.live.push_back(live);
   return true;
+}
+
+// What options say of the rows of a step before it runs.
+void Search::prepare(const SearchOptions& options, std::span<const int32_t> max_lengths) {
+  const auto prefix = static_cast<int32_t>(prefix_of(options).size());
+  const bool forces = prefix > 0 || limit_ends(options);
+  wanted_.clear();
+  filter_.clear();
+  if (!forces && !filter_.active()) return;
+  const bool reads_ids = filter_.reads_ids();
+  for (size_t row = 0; row < rows_.step.size(); ++row) {
+    const StepRow& now = rows_.step[row];
+    const Live& live = rows_.live[row];
+    const int32_t length = now.step + 1 - progress_[live.lane].lead;
+    const int32_t forced = forced_id(options, length, max_lengths[now.sentence]);
+    if (forces) wanted_.push_back(std::max(forced, 0));
+    if (!filter_.active()) continue;
+    if (reads_ids) history_.append_ids(live.link, filter_.ids());
+    filter_.add({live.state, live.lane % lanes_, length - 1, length > prefix, forced < 0});
+  }
 }
 
 void Search::step(StepModel& model, int32_t count, std::span<const int32_t> wanted) {
@@ -157,13 +223,13 @@ void Search::next_rows() {
 void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
                      int32_t max_length) {
   const SearchRules& rules = options.rules;
-  const int32_t sentence = rows_.step[first].sentence;
-  Progress& progress = progress_[sentence];
+  const int32_t lane = rows_.live[first].lane;
+  Progress& progress = progress_[lane];
   const int32_t length = rows_.step[first].step + 1 - progress.lead;
   const bool at_limit = length >= max_length;
   const size_t begin = next_.step.size();
 
-  choose(options, first, last, length, at_limit && limit_ends(options));
+  choose(options, first, last, length, forced_id(options, length, max_length));
   progress.kept = 0;
   int32_t place = 0, living = 0;
   bool full = false;
@@ -174,81 +240,81 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     if (place++ == 0) progress.topped |= ended;
     if (!ended) {
       if (living == beam_) continue;
-      ++living;
-      if (!at_limit) live_on(choice);
+      if (++living == beam_ && !at_limit)
+        progress.dropped = std::max(progress.dropped, choice.log_prob);
+      if (rules.diversity > 0.0) taken_.push_back(choice.token.id);
+      if (!at_limit) live_on(options, choice);
       continue;
     }
     if (rules.ended == Ended::leading && !leading) continue;
-    if (!was_ended) finish(rules, choice, FinishReason::eos);
+    if (!was_ended) finish(options, choice, FinishReason::eos);
     if (rules.ended == Ended::stay)
-      kept_[static_cast<int64_t>(sentence) * beam_ + progress.kept++] = choice.log_prob;
+      kept_[static_cast<int64_t>(lane) * beam_ + progress.kept++] = choice.log_prob;
     full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
     if (full) break;
   }
   const bool topped =
       rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_;
   if (at_limit) {
-    if (!full) cut(options, sentence, living);
-  } else if (living > 0 &&
-             (full || topped || decided(rules, sentence, next_.live[begin], length, max_length))) {
+    if (!full) cut(options, lane, living);
+  } else if (living > 0 && (full || topped || decided(rules, lane, begin, length, max_length))) {
     next_.step.resize(begin);
     next_.live.resize(begin);
   }
 }
 
 // The live ones of the last step, after all that ended: on equal scores those come first.
-void Search::cut(const SearchOptions& options, int32_t sentence, int32_t living) {
+void Search::cut(const SearchOptions& options, int32_t lane, int32_t living) {
   const bool fill = options.rules.limit == Limit::fill;
   for (const Choice& choice : choices_) {
-    if (living == 0 || (fill && progress_[sentence].finished == hypotheses_)) return;
+    if (living == 0 || (fill && progress_[lane].finished == hypotheses_)) return;
     if (choice.row < 0 || ends(options, choice.token.id)) continue;
-    finish(options.rules, choice, FinishReason::length);
+    finish(options, choice, FinishReason::length);
     --living;
   }
 }
 
 // Fills choices_ with the best possible continuations of rows first ... last-1 that a step of this
 // rule looks at, in order, the ended ones in the beam among them. Impossible ones (-inf, ends below
-// the minimum) are left out, unless the sentence would be left with nothing: then it goes on with
-// its first row's best one.
+// the minimum) are left out, unless the lane would be left with nothing: then fall_back().
 void Search::choose(const SearchOptions& options, int32_t first, int32_t last, int32_t length,
-                    bool must_end) {
-  const int32_t sentence = rows_.step[first].sentence;
-  const Progress& progress = progress_[sentence];
+                    int32_t forced) {
+  const int32_t lane = rows_.live[first].lane;
+  const Progress& progress = progress_[lane];
+  const bool diverse = !taken_.empty();
   const int32_t count = scores_.count;
   const bool may_end = length >= options.rules.min_length;
   const int32_t width = options.rules.ended == Ended::shrink ? beam_ - progress.ended : width_;
-  const auto forced = [&](int32_t row) {
-    return Candidate{scores_.wanted_log_probs[row], options.end[0]};
-  };
   choices_.clear();
   // Without a token, the lowest id, and of a lower row than any other: first among equals.
-  for (int32_t i = 0; i < progress.kept; ++i)
-    choices_.push_back({kept_[static_cast<int64_t>(sentence) * beam_ + i], i - beam_, {}});
-  double floor = kImpossible;  // `width` choices are known to be at least as good as this
+  for (int32_t i = 0; i < progress.kept; ++i) {
+    const double log_prob = kept_[static_cast<int64_t>(lane) * beam_ + i];
+    choices_.push_back({log_prob, log_prob, i - beam_, {}});
+  }
+  double floor = options.floor;  // `width` choices are known to be at least as good as this
   for (int32_t row = first; row < last; ++row) {
     const double log_prob = rows_.live[row].log_prob;
-    if (must_end) {
-      const Choice choice = {log_prob + forced(row).value, row, forced(row)};
-      if (choice.log_prob != kImpossible) choices_.push_back(choice);
+    if (forced >= 0) {
+      const Candidate token = {scores_.wanted_log_probs[row], forced};
+      const double sum = log_prob + token.value;
+      if (sum != kImpossible) choices_.push_back({sum, sum, row, token});
       continue;
     }
     const Candidate* candidates = scores_.candidates.data() + static_cast<int64_t>(row) * count;
     int32_t taken = 0;
-    for (int32_t i = 0; i < count && taken < width; ++i) {
-      const Choice choice = {log_prob + candidates[i].value, row, candidates[i]};
-      if (choice.log_prob < floor || choice.log_prob == kImpossible) break;  // best first
+    for (int32_t i = 0; i < count && (taken < width || diverse); ++i) {
+      const double sum = log_prob + candidates[i].value;
+      const Choice choice = {diverse ? rank_of(options, sum, candidates[i].id) : sum, sum, row,
+                             candidates[i]};
+      if ((!diverse && sum < floor) || sum == kImpossible) break;  // best first
       if (!may_end && ends(options, choice.token.id)) continue;
       choices_.push_back(choice);
       ++taken;
     }
     if (taken == width) floor = std::max(floor, choices_.back().log_prob);
   }
-  if (choices_.empty() && progress.finished == 0) {
-    const Candidate best =
-        must_end ? forced(first) : scores_.candidates[static_cast<size_t>(first) * count];
-    choices_.push_back({rows_.live[first].log_prob + best.value, first, best});
-  }
+  if (choices_.empty() && progress.finished == 0 && !options.rules.exact)
+    fall_back(first, last, forced);
   if (choices_.size() > static_cast<size_t>(width)) {
     std::nth_element(choices_.begin(), choices_.begin() + width, choices_.end(), better);
     choices_.resize(static_cast<size_t>(width));
@@ -256,32 +322,59 @@ void Search::choose(const SearchOptions& options, int32_t first, int32_t last, i
   std::sort(choices_.begin(), choices_.end(), better);
 }
 
+// Nothing is possible: the first row's best one, so that there is a result. Under constraints a row
+// that has some continuation, below the minimum an end, and nothing in a dead end.
+void Search::fall_back(int32_t first, int32_t last, int32_t forced) {
+  for (int32_t row = first; row < last; ++row) {
+    const Candidate best = forced >= 0
+                               ? Candidate{scores_.wanted_log_probs[row], forced}
+                               : scores_.candidates[static_cast<size_t>(row) * scores_.count];
+    if (filter_.active() && static_cast<double>(best.value) == kImpossible) continue;
+    const double log_prob = rows_.live[row].log_prob + best.value;
+    choices_.push_back({log_prob, log_prob, row, best});
+    return;
+  }
+}
+
+// Vijayakumar et al. 2016, eq. 4 with the Hamming diversity of section 4.1.
+double Search::rank_of(const SearchOptions& options, double log_prob,
+                       int32_t token) const noexcept {
+  const auto times = std::count(taken_.begin(), taken_.end(), token);
+  return log_prob - options.rules.diversity * static_cast<double>(times);
+}
+
 bool Search::better(const Choice& a, const Choice& b) noexcept {
-  if (a.log_prob != b.log_prob) return a.log_prob > b.log_prob;
+  if (a.rank != b.rank) return a.rank > b.rank;
   if (a.token.id != b.token.id) return a.token.id < b.token.id;
   return a.row < b.row;
 }
 
-void Search::live_on(const Choice& choice) {
+void Search::live_on(const SearchOptions& options, const Choice& choice) {
   const StepRow& row = rows_.step[choice.row];
-  const int32_t link = history_.add(rows_.live[choice.row].link, choice.row, choice.token);
+  const Live& live = rows_.live[choice.row];
+  const Automaton* automaton = automaton_of(options);
+  const int32_t state =
+      automaton == nullptr ? live.state : automaton->next(live.state, choice.token.id);
+  const int32_t link = history_.add(live.link, choice.row, choice.token);
   next_.step.push_back({choice.token.id, choice.row, row.sentence, row.step + 1});
-  next_.live.push_back({choice.log_prob, link});
+  next_.live.push_back({choice.log_prob, link, live.lane, state});
 }
 
-void Search::finish(const SearchRules& rules, const Choice& choice, FinishReason reason) {
-  const StepRow& row = rows_.step[choice.row];
-  const int32_t length = row.step + 1 - progress_[row.sentence].lead;
-  const int32_t link = history_.add(rows_.live[choice.row].link, choice.row, choice.token);
-  const double score = rules.penalty.score(choice.log_prob, length);
-  ++progress_[row.sentence].ended;
-  insert(row.sentence, {choice.log_prob, score, link, length, reason});
+void Search::finish(const SearchOptions& options, const Choice& choice, FinishReason reason) {
+  const Live& live = rows_.live[choice.row];
+  const int32_t length = rows_.step[choice.row].step + 1 - progress_[live.lane].lead;
+  const int32_t link = history_.add(live.link, choice.row, choice.token);
+  const SearchRules& rules = options.rules;
+  double score = rules.penalty.score(choice.log_prob, length);
+  if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(link, heads_);
+  ++progress_[live.lane].ended;
+  insert(live.lane, {choice.log_prob, score, link, length, reason});
 }
 
-// Keeps the best `hypotheses_` of a sentence, best first; on equal scores the earlier one.
-void Search::insert(int32_t sentence, const Finished& finished) noexcept {
-  Finished* list = finished_.data() + static_cast<int64_t>(sentence) * hypotheses_;
-  int32_t& size = progress_[sentence].finished;
+// Keeps the best `hypotheses_` of a lane, best first; on equal scores the earlier one.
+void Search::insert(int32_t lane, const Finished& finished) noexcept {
+  Finished* list = finished_.data() + static_cast<int64_t>(lane) * hypotheses_;
+  int32_t& size = progress_[lane].finished;
   if (size == hypotheses_) {
     if (list[size - 1].score >= finished.score) return;
     --size;
@@ -293,26 +386,58 @@ void Search::insert(int32_t sentence, const Finished& finished) noexcept {
   list[place] = finished;
 }
 
-// No live hypothesis can enter the finished ones any more; `best` is the best of them, of `length`
-// ids.
-bool Search::decided(const SearchRules& rules, int32_t sentence, const Live& best, int32_t length,
+// No live hypothesis can enter the finished ones any more; the live ones of `length` ids begin at
+// `begin`. Coverage is at most 0.
+bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
                      int32_t max_length) const noexcept {
-  if (rules.stop != Stop::best || progress_[sentence].finished < hypotheses_) return false;
-  const int64_t worst = static_cast<int64_t>(sentence + 1) * hypotheses_ - 1;
+  if (rules.stop != Stop::best || progress_[lane].finished < hypotheses_) return false;
+  double best = kImpossible;
+  for (size_t row = begin; row < next_.live.size(); ++row)
+    best = std::max(best, next_.live[row].log_prob);
+  const int64_t worst = static_cast<int64_t>(lane + 1) * hypotheses_ - 1;
   const int32_t shortest = std::max(length + 1, std::min(rules.min_length, max_length));
-  return finished_[worst].score >= rules.penalty.reachable(best.log_prob, shortest, max_length);
+  return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);
 }
 
-void Search::write(SearchResults& results) const {
-  const int32_t sentences = static_cast<int32_t>(progress_.size());
-  for (int32_t s = 0; s < sentences; ++s) {
-    for (int32_t i = 0; i < progress_[s].finished; ++i) {
-      const Finished& finished = finished_[static_cast<int64_t>(s) * hypotheses_ + i];
-      Hypothesis& hypothesis = results.add(s);
-      history_.read(finished.link, finished.length, finished.reason, hypothesis);
-      hypothesis.log_prob = finished.log_prob;
-      hypothesis.score = finished.score;
+bool Search::proven() const noexcept {
+  const double dropped = progress_.front().dropped;
+  return dropped == kImpossible || dropped < worst();
+}
+
+double Search::worst() const noexcept {
+  const bool full = progress_.front().finished == hypotheses_;
+  return full ? finished_[static_cast<size_t>(hypotheses_) - 1].score : kImpossible;
+}
+
+// The best of all lanes of each sentence; on equal scores the lower lane's.
+void Search::write(const SearchOptions& options, SearchResults& results) {
+  const auto lanes = static_cast<size_t>(lanes_);
+  for (size_t lane = 0; lane < progress_.size(); lane += lanes) {
+    merged_.assign(lanes, 0);
+    int32_t count = 0;
+    for (; count < options.num_hypotheses; ++count) {
+      const Finished* best = nullptr;
+      size_t from = 0;
+      for (size_t l = 0; l < lanes; ++l) {
+        if (merged_[l] == progress_[lane + l].finished) continue;
+        const Finished& next = finished_[(lane + l) * static_cast<size_t>(hypotheses_) +
+                                         static_cast<size_t>(merged_[l])];
+        if (best != nullptr && best->score >= next.score) continue;
+        best = &next;
+        from = l;
+      }
+      if (best == nullptr) break;
+      ++merged_[from];
+      Hypothesis& hypothesis = results.add(static_cast<int32_t>(lane / lanes));
+      history_.read(best->link, best->length, best->reason, options.alignment, hypothesis);
+      hypothesis.log_prob = best->log_prob;
+      hypothesis.score = best->score;
     }
+    if (count > 0 || (options.rules.exact && !proven())) continue;
+    results.reset(0, 0);
+    throw Error(ErrorKind::input,
+                "nothing is left to generate: every hypothesis ran into a dead end of "
+                "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them");
   }
 }
 

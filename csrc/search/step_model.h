@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "search/row_filter.h"
 
 namespace s2s {
 
@@ -23,6 +24,7 @@ struct StepRow {
 struct StepScores {
   int32_t count = 0;                    // candidates asked for per row, 0 ... vocabulary
   std::span<const int32_t> wanted;      // empty, or one token per row whose log-probability to give
+  RowFilter* filter = nullptr;          // changes each row around its normalisation, where given
   std::vector<Candidate> candidates;    // [rows, count]: log-probability and token, best first
   std::vector<float> wanted_log_probs;  // [rows] where wanted is given
 };
@@ -35,8 +37,8 @@ class StepModel {
   virtual void step(std::span<const StepRow> rows, StepScores& scores) = 0;
   // Attention weights of a row of the last step over its sentence's positions; empty without.
   virtual std::span<const float> alignment(int32_t row) const noexcept = 0;
-  // Positions of a sentence's source, the length of its alignments.
-  virtual int32_t source_length(int32_t sentence) const noexcept = 0;
+  // Heads of an alignment, side by side at each position.
+  virtual int32_t heads() const noexcept = 0;
 };
 
 }  // namespace s2s

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..builder import Cell, DecoderBuilder, EncoderBuilder, GraphBuilder, Value, Xs
+from ..errors import ModelFormatError
 
 Weights: TypeAlias = Mapping[str, ArrayLike]
 Layer: TypeAlias = tuple[Value, ...]
@@ -26,7 +27,13 @@ def first(w: Weights, *names: str) -> ArrayLike:
 
 
 def size(array: ArrayLike, axis: int = 0) -> int:
-    return int(np.shape(array)[axis])
+    """Of one axis of a weight, which has more than `axis` of them, none empty."""
+    shape = np.shape(array)
+    if axis >= len(shape) or not all(shape):
+        raise ModelFormatError(
+            f"a weight has the shape {shape}, must have at least {axis + 1} axes, none of them 0"
+        )
+    return int(shape[axis])
 
 
 def cell(w: Weights, prefix: str, suffix: str = "") -> Cell:
@@ -59,7 +66,13 @@ def width(one: Cell) -> int:
 
 def gates(one: Cell) -> int:
     """4 for an LSTM, 3 for a GRU, 1 for an RNN: the shape tells, an option's name may lie."""
-    return size(one["weight_hh"]) // width(one)
+    count = size(one["weight_hh"]) // width(one)
+    if count not in (1, 3, 4):
+        raise ModelFormatError(
+            f"weight_hh of a cell has the shape {np.shape(one['weight_hh'])}, must be (4H, H), "
+            "(3H, H) or (H, H): an LSTM, a GRU or an RNN"
+        )
+    return count
 
 
 def roles(one: Cell) -> tuple[str, ...]:
@@ -67,14 +80,18 @@ def roles(one: Cell) -> tuple[str, ...]:
     return ("h", "c") if gates(one) == 4 else ("h",)
 
 
-def layer(e: EncoderBuilder, x: Xs, one: Cell, *, direction: str = "forward") -> Layer:
+def layer(
+    e: EncoderBuilder, x: Xs, one: Cell, *, direction: str = "forward", activation: str = "tanh"
+) -> Layer:
     """One recurrent layer: (sequence, h[, c])."""
     run: Any = {4: e.lstm, 3: e.gru, 1: e.rnn}[gates(one)]
-    result: Layer = run(x, one, direction=direction)
+    result: Layer = run(x, one, direction=direction, activation=activation)
     return result
 
 
-def stack(e: EncoderBuilder, x: Value, w: Weights, prefix: str) -> tuple[Value, list[list[Layer]]]:
+def stack(
+    e: EncoderBuilder, x: Value, w: Weights, prefix: str, *, activation: str = "tanh"
+) -> tuple[Value, list[list[Layer]]]:
     """torch.nn.LSTM, GRU or RNN: the top sequence, and (h[, c]) by layer and direction.
 
     Every layer reads [forward; backward] of the one below.
@@ -82,11 +99,11 @@ def stack(e: EncoderBuilder, x: Value, w: Weights, prefix: str) -> tuple[Value, 
     states: list[list[Layer]] = []
     for number in range(len(cells(w, prefix))):
         one = cell(w, prefix, f"_l{number}")
-        sequence, *last = layer(e, x, one)
+        sequence, *last = layer(e, x, one, activation=activation)
         found = [tuple(last)]
         if f"{prefix}.weight_ih_l{number}_reverse" in w:
             other = cell(w, prefix, f"_l{number}_reverse")
-            back, *last = layer(e, x, other, direction="backward")
+            back, *last = layer(e, x, other, direction="backward", activation=activation)
             found.append(tuple(last))
             sequence = e.concat([sequence, back])
         x = sequence

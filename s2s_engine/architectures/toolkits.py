@@ -15,12 +15,13 @@ import numpy as np
 
 from ..builder import DecoderBuilder, EncoderBuilder, GraphBuilder, ModelBuilder, StepBuilder, Value
 from ..model import Model
+from . import allennlp as parts
+from . import opennmt
 from .state_dict import (
     Weights,
     by_layer,
     cell,
     cells,
-    first,
     hand_over,
     joined,
     linear,
@@ -184,67 +185,53 @@ def _log_sum_exp(g: GraphBuilder, x: Value) -> Value:
     return x
 
 
-def opennmt_py(w: Weights, *, rules: Rules | None = None) -> Model:
-    """OpenNMT-py's RNN models; the weights tell every branch.
+def opennmt_py(
+    w: Weights,
+    *,
+    merge: opennmt.Merge = "concat",
+    context_gate: opennmt.Gate | None = None,
+    rules: Rules | None = None,
+) -> Model:
+    """OpenNMT-py's RNN models; the weights tell every other branch. merge: how the embeddings of
+    words and features, the inputs src_feat_0, ..., become one.
 
-    {encoder,decoder}.embeddings.[make_embedding.]emb_luts.0.weight (V, E); encoder.rnn.* (H, or H/2
-    in both directions); encoder.bridge.{0,1}.*; decoder.rnn.layers.{k}.* with input feeding or
+    {encoder,decoder}.embeddings.[make_embedding.]emb_luts.{k}.weight (V, E); encoder.rnn.* (H, or
+    H/2 in both directions); encoder.bridge.{0,1}.*; decoder.rnn.layers.{k}.* with input feeding or
     decoder.rnn.*_l{k} without; decoder.attn.linear_out.*, and linear_in (general), or
-    linear_query, linear_context, v (mlp), or neither (dot); generator.[0.]{weight (V, H), bias}.
+    linear_query, linear_context, v (mlp), or neither (dot);
+    decoder.context_gate.context_gate.*; generator.[0.]{weight (V, H), bias}.
     """
-    table = ".embeddings.make_embedding.emb_luts.0.weight", ".embeddings.emb_luts.0.weight"
-    source, target = (first(w, *(side + t for t in table)) for side in ("encoder", "decoder"))
+    source, target = (
+        w[f"{opennmt.tables(w, side)}.emb_luts.0.weight"] for side in ("encoder", "decoder")
+    )
     m = ModelBuilder(source=size(source), target=size(target))
     e, d = m.encoder, m.decoder
-    memory, states = stack(e, e.embedding(e.tokens, source), w, "encoder.rnn")
+    memory, states = stack(e, opennmt.embedded(e, w, merge), w, "encoder.rnn")
     layers = by_layer(e, states)
     if "encoder.bridge.0.weight" in w:
         flat = [joined(e, of_role) for of_role in zip(*layers, strict=True)]
-        mixed = [_bridge(e, x, w, f"encoder.bridge.{n}") for n, x in enumerate(flat)]
-        layers = [tuple(_cut(e, x, len(layers))[k] for x in mixed) for k in range(len(layers))]
+        mixed = [opennmt.bridge(e, x, w, f"encoder.bridge.{n}") for n, x in enumerate(flat)]
+        count = len(layers)
+        layers = [tuple(opennmt.cut(e, x, count)[k] for x in mixed) for k in range(count)]
     hand_over(e, layers)
     e.output(memory=memory)
     fed = "decoder.rnn.layers.0.weight_ih" in w
     decoder = cells(w, "decoder.rnn.layers" if fed else "decoder.rnn")
+    if not decoder:
+        raise KeyError("decoder.rnn.weight_ih_l0 or decoder.rnn.layers.0.weight_ih")
     x = [d.embedding(d.token, target)]
     if fed:
         x.append(d.state("feed", size=width(decoder[-1])))
     out = h = run_cells(d, x, decoder)
     if "decoder.attn.linear_out.weight" in w:
-        out = _opennmt_attention(m, memory, h, w)
+        out = opennmt.attention(m, memory, h, w)
+    if context_gate is not None:
+        out = opennmt.context_gate(d, context_gate, x, h, out, w)
     if fed:
         d.next(feed=out)
     generator = "generator" if "generator.weight" in w else "generator.0"
     d.output(logits=linear(d, out, w, generator))
     return m.build(**{"source": {"unknown": 0}, "start": 2, "end": [3], **(rules or {})})
-
-
-def _bridge(e: EncoderBuilder, flat: Value, w: Weights, prefix: str) -> Value:
-    """relu(W row + b) of the rows that the states of all layers, one behind the other, make."""
-    rows = flat.type.size // size(w[f"{prefix}.weight"])
-    return joined(e, [linear(e, r, w, prefix, activation="relu") for r in _cut(e, flat, rows)])
-
-
-def _cut(e: EncoderBuilder, x: Value, parts: int) -> list[Value]:
-    each = x.type.size // parts
-    return [x] if parts == 1 else [e.slice(x, k * each, (k + 1) * each) for k in range(parts)]
-
-
-def _opennmt_attention(m: ModelBuilder, memory: Value, h: Value, w: Weights) -> Value:
-    """Luong et al. 2015: tanh(W [c; h]); mlp (Bahdanau et al. 2015) has a bias and no tanh."""
-    e, d, mlp = m.encoder, m.decoder, "decoder.attn.linear_context.weight" in w
-    if mlp:
-        e.output(keys=linear(e, memory, w, "decoder.attn.linear_context"))
-        query = linear(d, h, w, "decoder.attn.linear_query")
-        v = np.ravel(w["decoder.attn.v.weight"])
-        context, alignment = d.attention(query=query, keys="keys", values="memory", v=v)
-    else:
-        general = w.get("decoder.attn.linear_in.weight")
-        e.output(keys=memory if general is None else e.linear(memory, transposed(general)))
-        context, alignment = d.attention(query=h, keys="keys", values="memory")
-    d.output(alignment=alignment)
-    activation = "identity" if mlp else "tanh"
-    return linear(d, [context, h], w, "decoder.attn.linear_out", activation=activation)
 
 
 def joeynmt(
@@ -339,34 +326,52 @@ def fairseq(w: Weights, *, rules: Rules | None = None) -> Model:
 
 
 def allennlp(
-    w: Weights, *, start: int, end: int, attention: str | None = "dot", rules: Rules | None = None
+    w: Weights,
+    *,
+    start: int,
+    end: int,
+    attention: parts.Score | str | None = "dot",
+    encoder: Sequence[parts.Stage] = (parts.Stage("recurrent"),),
+    both: bool | None = None,
+    tokens: str = "tokens",
+    rules: Rules | None = None,
 ) -> Model:
     """AllenNLP's SimpleSeq2Seq: the state before the step, of the bottom layer, is the query.
 
-    _source_embedder.token_embedder_<name>.weight (V, E), inputs called <name> and joined in the
-    order of their names; _encoder._module.*; _target_embedder.weight; _decoder_cell.* (a cell, or
-    torch.nn.LSTM of several layers, on [context; embedding]); _output_projection_layer.*.
-    attention: None, "dot", or "additive": _attention.{_w_matrix (H, A), _u_matrix (C, A),
-    _v_vector (A, 1)}. start and end are of the target vocabulary.
+    _source_embedder.token_embedder_<name>.weight (V, E) and, where there is one, ._projection.*:
+    inputs called <name> and joined in the order of their names, `tokens` the one of the words;
+    _encoder._module.*, or the weights of other stages; _target_embedder.weight; _decoder_cell.* (a
+    cell, or torch.nn.LSTM of several layers, on [context; embedding]); _attention.* as `attention`
+    has them; _output_projection_layer.*. both: the decoder starts from both directions' last
+    states (None: if there are two). start and end are of the target vocabulary.
     """
     prefix = "_source_embedder.token_embedder_"
-    names = [name.split("_embedder_")[-1].removesuffix(".weight") for name in w if prefix in name]
+    names = sorted(
+        name.removeprefix(prefix).removesuffix(".weight")
+        for name in w
+        if name.startswith(prefix) and name.removeprefix(prefix).count(".") == 1
+    )
     tables = {name: w[f"{prefix}{name}.weight"] for name in names}
     target = w["_target_embedder.weight"]
-    m = ModelBuilder(source=size(tables["tokens"]), target=size(target))
+    m = ModelBuilder(source=size(tables[tokens]), target=size(target))
     e, d = m.encoder, m.decoder
-    embedded = [
-        e.embedding(e.tokens if name == "tokens" else e.input(name, ids=size(tables[name])), table)
-        for name, table in sorted(tables.items())
-    ]
-    memory, states = stack(e, joined(e, embedded), w, "_encoder._module")
-    e.output(memory=memory, h=by_layer(e, states)[-1][0])
+    embedded = []
+    for name, table in tables.items():
+        ids = e.tokens if name == tokens else e.input(name, ids=size(table))
+        embedded.append(e.embedding(ids, table))
+        if f"{prefix}{name}._projection.weight" in w:
+            embedded[-1] = linear(e, embedded[-1], w, f"{prefix}{name}._projection")
+    memory = parts.encoded(e, joined(e, embedded), w, encoder)
+    if both is None:
+        both = "_encoder._module.weight_ih_l0_reverse" in w
+    e.output(memory=memory, h=parts.final(e, memory, both=both))
     decoder = cells(w, "_decoder_cell") or [cell(w, "_decoder_cell")]
     h = [d.state(f"h{k}", initial="h") for k in range(len(decoder))]
     c = [d.state(f"c{k}", size=width(one)) for k, one in enumerate(decoder)]
     x: list[Value] = [d.embedding(d.token, target)]
     if attention is not None:
-        context, alignment = _allennlp_attention(m, memory, h[0], w, attention)
+        score = parts.named(attention) if isinstance(attention, str) else attention
+        context, alignment = parts.attention(m, memory, h[0], w, score, "_attention")
         x.insert(0, context)
         d.output(alignment=alignment)
     top: Sequence[Value] = x
@@ -376,14 +381,3 @@ def allennlp(
         top = after[:1]
     d.output(logits=linear(d, top, w, "_output_projection_layer"))
     return m.build(**{"start": start, "end": [end], **(rules or {})})
-
-
-def _allennlp_attention(
-    m: ModelBuilder, memory: Value, query: Value, w: Weights, score: str
-) -> tuple[Value, Value]:
-    if score == "dot":
-        return m.decoder.attention(query=query, keys="memory", values="memory")
-    m.encoder.output(keys=m.encoder.linear(memory, transposed(w["_attention._u_matrix"])))
-    query = m.decoder.linear(query, transposed(w["_attention._w_matrix"]))
-    v = np.ravel(w["_attention._v_vector"])
-    return m.decoder.attention(query=query, keys="keys", values="memory", v=v)

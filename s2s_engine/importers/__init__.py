@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from . import pytorch
+from . import keras, pytorch
 from .checkpoint import Foreign, read
 from .importer import Importer, Option
 from .loading import import_model
@@ -17,8 +17,8 @@ from .mapping import map_model
 from .registry import IMPORTERS, importer
 
 __all__ = [
-    "IMPORTERS", "Importer", "Option", "arrays_of", "import_model", "importer", "map_model",
-    "pytorch",
+    "IMPORTERS", "Importer", "Option", "arrays_of", "import_model", "importer", "keras",
+    "map_model", "pytorch",
 ]  # fmt: skip
 
 

@@ -24,8 +24,8 @@ Trace: TypeAlias = Mapping[str, NDArray[Any]]
 class Option:
     """A fact that may have to be told.
 
-    kind: bool, int, float, list (of ids), or the strings that are allowed. changes: what the model
-    computes differently, for messages and the documentation.
+    kind: bool, int, float, str, list (of ids), or the strings that are allowed. changes: what the
+    model computes differently, for messages and the documentation.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Option:
         """What may be given, as a phrase."""
         if isinstance(self.kind, tuple):
             return f"one of {', '.join(map(repr, self.kind))}"
-        phrases = {bool: "True or False", int: "an integer", float: "a number"}
+        phrases = {bool: "True or False", int: "an integer", float: "a number", str: "a string"}
         return phrases.get(self.kind, "a list of ids")
 
 

@@ -7,12 +7,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
 #include <span>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "core/errors.h"
 #include "search/search.h"
 
 namespace {
@@ -97,7 +99,8 @@ class FakeModel : public StepModel {
   }
 
   int32_t vocabulary() const noexcept override { return table_.vocabulary; }
-  int32_t source_length(int32_t sentence) const noexcept override {
+  int32_t heads() const noexcept override { return 1; }
+  int32_t source_length(int32_t sentence) const noexcept {
     return 1 + names_[static_cast<size_t>(sentence)] % 5;
   }
   std::span<const float> alignment(int32_t row) const noexcept override {
@@ -139,11 +142,17 @@ class FakeModel : public StepModel {
 
  private:
   void fill(size_t r, StepScores& scores) {
+    row_.resize(all_.size());
+    for (int32_t v = 0; v < table_.vocabulary; ++v) row_[v] = table_.log_prob(states_[r], v);
+    if (scores.filter != nullptr) {
+      scores.filter->adjust(static_cast<int32_t>(r), row_);
+      scores.filter->mask(static_cast<int32_t>(r), row_);
+    }
     if (!scores.wanted.empty()) {
-      scores.wanted_log_probs[r] = table_.log_prob(states_[r], scores.wanted[r]);
+      scores.wanted_log_probs[r] = row_[static_cast<size_t>(scores.wanted[r])];
     }
     if (scores.count == 0) return;
-    for (int32_t v = 0; v < table_.vocabulary; ++v) all_[v] = {table_.log_prob(states_[r], v), v};
+    for (int32_t v = 0; v < table_.vocabulary; ++v) all_[v] = {row_[v], v};
     const auto better = [](Candidate a, Candidate b) {
       return a.value != b.value ? a.value > b.value : a.id < b.id;
     };
@@ -157,6 +166,7 @@ class FakeModel : public StepModel {
   std::vector<uint64_t> states_, previous_;
   std::vector<int32_t> sentences_, previous_sentences_;
   std::vector<Candidate> all_;
+  std::vector<float> row_;
   mutable std::vector<float> weights_;
 };
 
@@ -491,6 +501,118 @@ void test_second_run_does_not_allocate_under_any_rule() {
   }
 }
 
+// Constraints, samples, groups and coverage, in names that tables of 40 ids have.
+std::vector<SearchRules> option_rules() {
+  const auto loop = std::make_shared<Automaton>();
+  loop->begins = {0, 3, 5};
+  loop->tokens = {1, 4, 5, 2, 6};
+  loop->targets = {1, 0, 1, 0, 1};
+  loop->final = {1, 0};
+  Constraints some;
+  some.prefix = {4, 5};
+  some.suppressed = {6, 7};
+  some.repetition_penalty = 1.5F;
+  some.no_repeat_ngram_size = 2;
+  Constraints walk;
+  walk.automaton = loop;
+  walk.end = std::vector<int32_t>{9};
+  Constraints called;
+  called.continuations = [](std::span<const int32_t> ids, std::vector<int32_t>& allowed) {
+    for (int32_t id = 0; id < 40; ++id)
+      if ((static_cast<size_t>(id) + ids.size()) % 3 != 0) allowed.push_back(id);
+  };
+  std::vector<SearchRules> rules(7);
+  rules[0].constraints = std::make_shared<Constraints>(some);
+  rules[1].constraints = std::make_shared<Constraints>(walk);
+  rules[2].constraints = std::make_shared<Constraints>(called);
+  rules[3].sampling = {true, 1.5, 7, 0.8, 99};
+  rules[4].groups = 3;
+  rules[4].diversity = 0.5;
+  rules[5].coverage = 0.3;
+  rules[6].constraints = rules[0].constraints;
+  rules[6].sampling = {true, 1.0, 0, 1.0, 5};
+  return rules;
+}
+
+SearchOptions with_rules(const SearchRules& rules, int32_t places) {
+  const bool walks = rules.constraints != nullptr && rules.constraints->end.has_value();
+  SearchOptions options = {1, {walks ? 9 : 3}, rules.sampling.on ? 1 : places, places, true};
+  options.rules = rules;
+  return options;
+}
+
+void test_options_neither_depend_on_batch_nor_allocate_twice() {
+  const Table table = {11, 40};
+  const std::vector<int32_t> names = {0, 5, 2, 3, 9, 4};
+  const std::vector<int32_t> lengths = {3, 8, 13, 4, 6, 8};
+  for (const SearchRules& rules : option_rules()) {
+    const SearchOptions options = with_rules(rules, 6);
+    FakeModel model(table, names);
+    Search search;
+    SearchResults together;
+    search.run(model, options, lengths, together);
+    const long before = allocations;
+    search.run(model, options, lengths, together);
+    CHECK(allocations == before);
+    for (int32_t s = 0; s < 6; ++s) {
+      const SearchResults alone = searched(table, options, {names[s]}, {lengths[s]});
+      CHECK(!alone.sentence(0).empty());
+      CHECK(same_bits(together.sentence(s), alone.sentence(0)));
+    }
+  }
+}
+
+void test_what_constraints_say_holds() {
+  const std::vector<SearchRules> rules = option_rules();
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    const Table table = {seed, 40};
+    const SearchResults some = searched(table, with_rules(rules[0], 6), {0}, {12});
+    for (const Hypothesis& h : some.sentence(0)) {
+      CHECK(h.ids.size() >= 2 && h.ids[0] == 4 && h.ids[1] == 5);
+      for (size_t i = 0; i < h.ids.size(); ++i) {
+        CHECK(h.ids[i] != 6 && h.ids[i] != 7);
+        for (size_t j = 0; j + 1 < i; ++j)
+          CHECK(i + 1 >= h.ids.size() || h.ids[i] != h.ids[j] || h.ids[i + 1] != h.ids[j + 1]);
+      }
+    }
+    const Automaton& automaton = *rules[1].constraints->automaton;
+    const SearchResults walks = searched(table, with_rules(rules[1], 6), {0}, {12});
+    for (const Hypothesis& h : walks.sentence(0)) {
+      int32_t state = automaton.start;
+      for (const int32_t id : h.ids) state = automaton.next(state, id);
+      CHECK(state != Automaton::kNowhere);
+      CHECK(h.reason == FinishReason::length || automaton.may_end(state));
+    }
+    const SearchResults called = searched(table, with_rules(rules[2], 6), {0}, {12});
+    for (const Hypothesis& h : called.sentence(0))
+      for (size_t i = 0; i < h.ids.size(); ++i) CHECK((static_cast<size_t>(h.ids[i]) + i) % 3 != 0);
+  }
+}
+
+void test_dead_ends_leave_the_search_usable() {
+  const Table table = {1, 40};
+  FakeModel model(table, {0, 1});
+  Search search;
+  SearchResults results;
+  SearchRules rules;
+  Constraints none;
+  none.continuations = [](std::span<const int32_t> ids, std::vector<int32_t>& allowed) {
+    if (ids.size() < 2) allowed = {5, 6};
+  };
+  rules.constraints = std::make_shared<Constraints>(none);
+  bool threw = false;
+  try {
+    search.run(model, with_rules(rules, 3), std::vector<int32_t>{9, 9}, results);
+  } catch (const Error& error) {
+    threw = error.kind() == ErrorKind::input;
+  }
+  CHECK(threw && results.size() == 0);
+  const SearchOptions plain = with_rules({}, 3);
+  search.run(model, plain, std::vector<int32_t>{9, 9}, results);
+  const SearchResults expected = searched(table, plain, {0, 1}, {9, 9});
+  for (int32_t s = 0; s < 2; ++s) CHECK(same_bits(expected.sentence(s), results.sentence(s)));
+}
+
 // Every length from `shortest` to `longest` at most, for log-probabilities that fall further.
 void test_no_score_is_above_the_reachable_one() {
   using Kind = LengthPenalty::Kind;
@@ -657,6 +779,9 @@ int main() {
   test_result_does_not_depend_on_batch();
   test_result_does_not_depend_on_batch_or_the_search_before_under_any_rule();
   test_second_run_does_not_allocate_under_any_rule();
+  test_options_neither_depend_on_batch_nor_allocate_twice();
+  test_what_constraints_say_holds();
+  test_dead_ends_leave_the_search_usable();
   test_no_score_is_above_the_reachable_one();
   test_score_equals_run_for_the_same_ids();
   test_score_of_empty_targets();

@@ -23,7 +23,7 @@ from s2s_engine.importers.verification import verify
 
 DATA = Path(__file__).parent / "data" / "marian"
 sys.path.insert(0, str(DATA))
-import make  # noqa: E402
+import make_marian as make  # noqa: E402
 
 sys.path.remove(str(DATA))
 STORED = ("s2s.npz", "nematus.bin")

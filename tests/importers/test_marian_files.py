@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.readers.marian_files import read_marian, read_yaml
+from s2s_engine.importers.readers.marian_files import read_marian
 
 YAML = """\
 dec-cell: gru
@@ -128,38 +128,6 @@ def test_the_message_begins_with_the_path(tmp_path: Path) -> None:
         read_marian(path)
     with pytest.raises(ModelFormatError, match="not a regular file"):
         read_marian(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("a: !!python/object:os.system x", "only plain scalars"),
-        ("a: &x 1", "only plain scalars"),
-        ("a: *x", "only plain scalars"),
-        ("a: |", "only plain scalars"),
-        ("a: {b: 1}", "only plain scalars"),
-        ("a:\n  b: 1", "neither"),
-        ("a: [1", "does not end"),
-        ("a: [[1], 2]", "only plain scalars"),
-        ('a: "b', "is no quoted text"),
-        ('a: "\\x41"', "is no quoted text"),
-        ("a: 1\na: 2", "the key 'a' stands twice"),
-        ("a: 1\n- 2", "goes on behind a scalar"),
-        ("- 1", "neither"),
-        ("nothing", "line 1"),
-    ],
-)
-def test_yaml_beyond_the_subset_is_refused_with_its_line(line: str, message: str) -> None:
-    with pytest.raises(ModelFormatError, match=message):
-        read_yaml(line)
-
-
-def test_yaml_scalars() -> None:
-    text = "---\n# c\na: 1\nb: -1.5e-3\nc: ~\nd: yes # why\ne: 1.2.3\nf:\ng: 'it''s'\nh: 1e999\n"
-    assert read_yaml(text) == {
-        "a": 1, "b": -1.5e-3, "c": None, "d": "yes", "e": "1.2.3", "f": None, "g": "it's",
-        "h": "1e999",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [SMALL, NPZ], ids=["bin", "npz"])

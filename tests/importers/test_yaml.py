@@ -57,6 +57,7 @@ def test_mappings_lists_scalars_and_comments() -> None:
         },
         "last": 1,
     }
+    assert read_yaml("a:\n  []\nb:\n  [1, x]\n") == {"a": [], "b": [1, "x"]}
     assert read_yaml("") == read_yaml("# nothing\n\n") == {}
 
 

@@ -1,12 +1,9 @@
 """Marian's model files (.npz, .bin) and those of Amun and Nematus: arrays by name, and the
-configuration. Knows both containers and the YAML that Marian writes; never what a weight does."""
+configuration. Knows both containers; never what a weight does."""
 
 from __future__ import annotations
 
-import math
-import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,6 +15,7 @@ from .archives import Source, load
 from .arrays import read_npz
 from .numpy_pickles import checked_array, checked_count
 from .pickle_values import RefusedError
+from .yaml import read_yaml
 
 CONFIG = "special:model.yml"
 VERSION, ENCRYPTED = 1, 2
@@ -31,10 +29,6 @@ DTYPES = {
     0x101: "|i1", 0x102: "<i2", 0x104: "<i4", 0x108: "<i8", 0x201: "|u1", 0x202: "<u2",
     0x204: "<u4", 0x208: "<u8", 0x402: "<f2", 0x404: "<f4", 0x408: "<f8",
 }  # fmt: skip
-KEY = re.compile(r"""([A-Za-z0-9_.:-]+|"[^"\\]*"|'[^']*'):(?:\s+(.*))?""")
-INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
-FLOAT = re.compile(r"[-+]?(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(?:[eE][-+]?[0-9]{1,3})?")
-WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 Array: TypeAlias = NDArray[Any]
 
@@ -59,7 +53,7 @@ def read_marian(source: Source) -> MarianFile:
     try:
         arrays = _plain(read_npz(data)) if data[:2] == b"PK" else _binary(memoryview(data))
         text = _config_text(arrays.pop(CONFIG, None))
-        return MarianFile(arrays, text, None if text is None else read_yaml(text))
+        return MarianFile(arrays, text, None if text is None else read_yaml(text, CONFIG))
     except RefusedError as error:
         raise ModelFormatError(f"{where}: {error}") from None
     except ModelFormatError as error:
@@ -162,76 +156,3 @@ def _config_text(array: Array | None) -> str | None:
         return array.tobytes().rstrip(b"\0").decode()
     except UnicodeDecodeError as error:
         raise RefusedError(f"{CONFIG} is not UTF-8: {error}") from None
-
-
-def read_yaml(text: str) -> dict[str, Any]:
-    """The part of YAML that Marian's configurations are: one mapping of scalars and lists.
-
-    ModelFormatError names the line of anything else: tags, anchors, deeper nesting, block texts.
-    """
-    result: dict[str, Any] = {}
-    key = ""
-    for number, line in _lines(text):
-        try:
-            if line.lstrip().startswith("- ") and key:
-                items = result[key]
-                if items is None:
-                    items = result[key] = []
-                if not isinstance(items, list):
-                    raise RefusedError("a list goes on behind a scalar")
-                items.append(_scalar(line.lstrip()[2:].strip()))
-                continue
-            if line != line.lstrip() and line.lstrip()[:1] == "[" and key and result[key] is None:
-                result[key] = _value(line.lstrip())  # Marian writes an empty list on its own line
-                continue
-            match = KEY.fullmatch(line)
-            if not match:
-                raise RefusedError("is neither 'key: value' nor '- value'")
-            key = match[1].strip("\"'")
-            if key in result:
-                raise RefusedError(f"the key {key[:100]!r} stands twice")
-            result[key] = _value((match[2] or "").strip())
-        except RefusedError as error:
-            raise ModelFormatError(f"{CONFIG}: line {number}: {line[:80]!r}: {error}") from None
-    return result
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.rstrip(" \r\t")
-        if line and not line.lstrip().startswith("#") and line not in ("---", "..."):
-            yield number, line
-
-
-def _value(text: str) -> Any:
-    if text[:1] == "[":
-        if text[-1] != "]":
-            raise RefusedError("a list does not end on its line")
-        inner = text[1:-1].strip()
-        # A comma within quotes leaves parts that are no quoted texts, and is refused.
-        return [_scalar(item.strip()) for item in inner.split(",")] if inner else []
-    return _scalar(text)
-
-
-def _scalar(text: str) -> Any:
-    if text[:1] in ("'", '"'):
-        return _quoted(text)
-    if text[:1] in tuple("&*!|>%@`{}[],?") or ": " in text or text.startswith("- "):
-        raise RefusedError("only plain scalars and lists are read")
-    text = text.split(" #")[0].rstrip()
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
-    if INTEGER.fullmatch(text):
-        return int(text)
-    if FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
-        return value
-    return text
-
-
-def _quoted(text: str) -> str:
-    if re.fullmatch(r"'(?:[^']|'')*'", text):
-        return text[1:-1].replace("''", "'")
-    if not re.fullmatch(r'"(?:[^"\\]|\\["\\/nt])*"', text):
-        raise RefusedError("is no quoted text on one line")
-    escapes = {"n": "\n", "t": "\t"}
-    return re.sub(r"\\(.)", lambda match: escapes.get(match[1], match[1]), text[1:-1])

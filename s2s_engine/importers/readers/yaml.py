@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelFormatError
+from ...format import file_bytes
 from .pickle_values import RefusedError
 
 MAX_SIZE = 1 << 20
@@ -54,14 +55,16 @@ class _Lines:
         return self.lines[self.at] if self.at < len(self.lines) else None
 
 
-def read_yaml(source: Path | str) -> dict[str, Any]:
+def read_yaml(source: Path | str, where: str = "the YAML text") -> dict[str, Any]:
     """The mapping that a file (Path) or a text holds: mappings, lists and scalars.
+
+    where: what messages call a text.
 
     ModelFormatError names file, line and what is not read: anchors, aliases, tags, block texts,
     mappings within a line or a list, values on several lines, keys that stand twice.
     """
-    where = str(source) if isinstance(source, Path) else "the YAML text"
-    text = _text(source, where)
+    where = str(source) if isinstance(source, Path) else where
+    text = text_of(source) if isinstance(source, Path) else source
     lines = _Lines([])
     number, line, adding = 0, "", True
     try:
@@ -81,16 +84,15 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
         raise ModelFormatError(f"{where}: line {number}: {line[:80]!r}: {error}") from None
 
 
-def _text(source: Path | str, where: str) -> str:
-    if isinstance(source, str):
-        return source
-    size = source.stat().st_size
-    if size > MAX_SIZE:
-        raise ModelFormatError(f"{where} has {size} bytes, a configuration at most {MAX_SIZE}")
+def text_of(path: Path) -> str:
+    """The text of a configuration file."""
+    data = file_bytes(path)
+    if len(data) > MAX_SIZE:
+        raise ModelFormatError(f"{path} has {len(data)} bytes, a configuration at most {MAX_SIZE}")
     try:
-        return source.read_text(encoding="utf-8")
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise ModelFormatError(f"{where}: no UTF-8 text: {error}") from None
+        raise ModelFormatError(f"{path}: no UTF-8 text: {error}") from None
 
 
 def _add(lines: _Lines, number: int, line: str) -> None:
@@ -133,6 +135,9 @@ def _below(lines: _Lines, indent: int) -> Any:
     is_list = line.text == "-" or line.text.startswith("- ")
     if line.indent < indent or (line.indent == indent and not is_list):
         return None
+    if line.text[0] == "[" and line.indent > indent:  # as yaml-cpp writes an empty list
+        lines.at += 1
+        return _value(line.text)
     lines.depth += 1
     if lines.depth > MAX_DEPTH:
         raise RefusedError(f"is nested more than {MAX_DEPTH} deep")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ...architectures.nematus import amun_names, marian
 from ...model import Model
 from ..checkpoint import Checkpoint
+from ..configurations.marian_parameters import Settings, parameters, settings
+from ..configurations.marian_settings import config_of, decoder_of, generation_of, vocabularies_of
 from ..importer import Importer, Options, Peer
-from ..marian_parameters import Settings, parameters, settings
-from ..marian_settings import config_of, decoder_of, generation_of, vocabularies_of
 
 # By these a file without a configuration is one of Nematus or Amun.
 NAMES = {"Wemb", "decoder_U_nl", "decoder_Wcx", "ff_logit_lstm_W"}

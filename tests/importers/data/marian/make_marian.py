@@ -1,7 +1,7 @@
 """Makes `fixture.json.xz`, `s2s.npz` and `nematus.bin` with Marian itself; knows Marian's commands.
 
     python -m venv venv && venv/bin/pip install pymarian==1.12.42 numpy
-    venv/bin/python tests/importers/data/marian/make.py
+    venv/bin/python tests/importers/data/marian/make_marian.py
 
 Marian trains one update of every variant, which gives the names, the shapes and the configuration
 it writes. The weights are then replaced by numbers that their names give (`weights`), and Marian

@@ -11,14 +11,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..errors import ModelFormatError
-from ..format import file_bytes
-from .checkpoint import Checkpoint
-from .importer import Options
-from .readers.marian_files import read_yaml
-from .readers.marian_vocabularies import END, UNKNOWN, Vocabulary, read_vocabulary
+from ...errors import ModelFormatError
+from ..checkpoint import Checkpoint
+from ..importer import Options
+from ..readers.marian_vocabularies import END, UNKNOWN, Vocabulary, read_vocabulary
+from ..readers.yaml import read_yaml, text_of
 
-MAX_TEXT = 4 << 20
 MAX_NAME = 255
 BEAM_SIZE, MAX_LENGTH_FACTOR = 12, 3  # Marian's decoder, where nothing else is said
 # Keys of Nematus (Theano) that must have one value, and what Nematus calls it by default.
@@ -72,7 +70,7 @@ def _check_nematus(checkpoint: Checkpoint) -> None:
     if path is None:
         return
     try:
-        config = json.loads(_text(path))
+        config = json.loads(text_of(path))
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{path}: no JSON: {str(error)[:200]}") from None
     if not isinstance(config, dict):
@@ -110,10 +108,10 @@ def decoder_of(checkpoint: Checkpoint) -> dict[str, Any]:
     own = _beside(checkpoint, ".decoder.yml")
     shared = checkpoint.beside("decoder.yml")
     if own is not None:
-        return _yaml(own)
+        return read_yaml(own)
     if shared is None or checkpoint.path is None:
         return {}
-    found = _yaml(shared)
+    found = read_yaml(shared)
     names = [Path(str(name)).name for name in _listed(found, "models")]
     return found if checkpoint.path.name in names else {}
 
@@ -124,7 +122,7 @@ def vocabularies_of(
     """Of "source" and "target": as options say, else the files of these names beside the model."""
     names = _listed(decoder, "vocabs")
     if not names and (training := _beside(checkpoint, ".yml")) is not None:
-        names = _listed(_yaml(training), "vocabs")
+        names = _listed(read_yaml(training), "vocabs")
     found: dict[str, Vocabulary | None] = {}
     for number, (side, size) in enumerate(zip(("source", "target"), sizes, strict=True)):
         stored = None
@@ -152,21 +150,3 @@ def _beside(checkpoint: Checkpoint, ending: str) -> Path | None:
     if checkpoint.path is None:
         return None
     return checkpoint.beside(checkpoint.path.name + ending)
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        return read_yaml(_text(path))
-    except ModelFormatError as error:
-        reason = str(error).removeprefix("special:model.yml: ").removeprefix(f"{path}: ")
-        raise ModelFormatError(f"{path}: {reason}") from None
-
-
-def _text(path: Path) -> str:
-    data = file_bytes(path)
-    if len(data) > MAX_TEXT:
-        raise ModelFormatError(f"{path} has {len(data)} bytes, a configuration at most {MAX_TEXT}")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ModelFormatError(f"{path}: no UTF-8 text: {error}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import ModelFormatError
+from ...errors import ModelFormatError
 
 Shapes: TypeAlias = dict[str, tuple[int, int]]
 Config: TypeAlias = Mapping[str, Any]

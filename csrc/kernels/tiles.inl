@@ -1,0 +1,125 @@
+// What the products of all weight types share: the shape of a tile and one term of it. A tile holds
+// the sums of R rows and P panels (or U registers of one). A line holds what a panel multiplies at
+// once: 32 weights for one k, or 32 times four bytes for four.
+
+template <class Weight>
+inline constexpr int64_t kLine = kLanes;
+template <>
+inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
+
+// Registers of a panel that one tile takes. A panel's line is read in halves where whole panels
+// would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
+template <class Weight, int R>
+constexpr int tile_vectors() {
+  if (kWidth == 4) return kRegisters == 32 && R < 3 ? kVectors : kVectors / 2;
+  return kRegisters == 16 && R > (sizeof(Weight) == 4 ? 3 : 2) ? kVectors / 2 : kVectors;
+}
+// Panels side by side: enough chains to hide the latency of fma (8 of them), and no more streams
+// than needed and than there are registers to address; few rows of bytes find their chains along k,
+// and read one stream. The last tile takes up to `widest` panels, so that no lone panel is left
+// over.
+template <class Weight, int R>
+constexpr int tile_panels() {
+  if (kWidth == 4) return 1;
+  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
+  if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;
+  return kWidth == 8 && R == 1 ? 2 : 1;
+}
+template <class Weight, int R>
+constexpr int widest_panels() {
+  if (kWidth == 4) return 1;
+  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
+  if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
+  return kWidth == 8 && R == 1 ? 3 : 1;
+}
+template <class Weight>
+constexpr int tile_rows() {
+  if (kWidth == 4) return kRegisters == 32 ? 5 : 1;
+  if (kRegisters == 32) return 8;
+  return sizeof(Weight) == 1 ? 4 : 6;
+}
+inline constexpr int64_t kGroup = 2;  // panels that many rows share while they are in cache
+
+// Register v of a line.
+[[gnu::always_inline]] inline V line_vector(const float* line, int v) noexcept {
+  return load(line + v * kWidth);
+}
+[[gnu::always_inline]] inline V line_vector(const uint16_t* line, int v) noexcept {
+  constexpr int half = kVectors / 2;
+  return v < half ? widen_even(line + v * 2 * kWidth) : widen_odd(line + (v - half) * 2 * kWidth);
+}
+[[gnu::always_inline]] inline I line_vector(const int8_t* line, int v) noexcept {
+  return load_bytes(line + v * 4 * kWidth);
+}
+
+// The register that is the i-th to be multiplied: of bfloat16 words, the two that one load gives
+// follow each other.
+template <class Weight, int U>
+constexpr int order(int i) {
+  return sizeof(Weight) == 2 && U == kVectors ? i % 2 * (U / 2) + i / 2 : i;
+}
+
+// What line k multiplies, for all outputs alike, and the sum of the products.
+[[gnu::always_inline]] inline V term_of(const float* x, int64_t k) noexcept { return set(x[k]); }
+[[gnu::always_inline]] inline Four term_of(const uint8_t* x, int64_t k) noexcept {
+  return four(x + 4 * k);
+}
+[[gnu::always_inline]] inline V sum_of(V w, V term, V sum) noexcept { return fma(w, term, sum); }
+[[gnu::always_inline]] inline I sum_of(I w, Four term, I sum) noexcept { return dot(w, term, sum); }
+
+// One line of a tile. The smaller set, weights or inputs, stays in registers; the other passes by.
+template <int R, int P, int U, int first, class Sum, class Weight, class Input>
+[[gnu::always_inline]] inline void multiply_add(Sum (&sum)[R][P][U], const Weight* weight,
+                                                int64_t stride, const Input* const (&x)[R],
+                                                int64_t k) noexcept {
+  if constexpr (R > P * U) {
+    Sum w[P][U];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+      for (int u = 0; u < U; ++u) w[p][u] = line_vector(weight + p * stride, first + u);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const auto term = term_of(x[r], k);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+        for (int u = 0; u < U; ++u) sum[r][p][u] = sum_of(w[p][u], term, sum[r][p][u]);
+      }
+    }
+  } else {
+    decltype(term_of(x[0], k)) term[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) term[r] = term_of(x[r], k);
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+      for (int i = 0; i < U; ++i) {
+        const int u = order<Weight, U>(i);
+        const Sum w = line_vector(weight + p * stride, first + u);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[r][p][u] = sum_of(w, term[r], sum[r][p][u]);
+      }
+    }
+  }
+}
+
+// Tiles of few rows read as fast as the caches give; tiles of many rows have fewer panels in flight
+// and leave the hardware's prefetcher too little to go by. On Zen 5 this brings 10-25 % from memory
+// and some 5 % from L3, and costs at most 5 % in L2. Into the first cache: the hint for the second
+// one costs 20 % in L3.
+template <int P, class Weight>
+[[gnu::always_inline]] inline void fetch_ahead(const Weight* weight, int64_t stride) noexcept {
+  constexpr int64_t line = kLine<Weight>, distance = (P == 1 ? 64 : 32) * line;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    __builtin_prefetch(weight + p * stride + distance, 0, 3);
+    if (line * sizeof(Weight) == 128) {
+      __builtin_prefetch(weight + p * stride + distance + line / 2, 0, 3);
+    }
+  }
+}
+
+// What totals start from where there is no `init`.
+alignas(64) inline constexpr float kZeros[widest_panels<float, 1>() * kLanes] = {};
