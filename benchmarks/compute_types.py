@@ -7,10 +7,6 @@ ratio is the median over rounds of float32's time over the type's, the rounds ta
 
 from __future__ import annotations
 
-# isort: off
-from . import settings  # before NumPy
-# isort: on
-
 import argparse
 import platform
 import sys
@@ -20,9 +16,9 @@ from statistics import median
 
 import numpy as np
 
-from s2s_engine import Engine, Model, _core
-
-from .models import WORDS, gru_model, shipped_model, workloads
+from s2s_engine import Engine, Model, _core, demo_model
+from s2s_engine.bench.workloads import WORDS, workloads
+from s2s_engine.format import read
 
 TYPES = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 SHAPES = ((256, 256), (768, 256), (1024, 512), (32000, 512))
@@ -75,11 +71,11 @@ def main() -> int:
     parser.add_argument("--isa", default=_core.default_isa())
     parser.add_argument("--rounds", type=int, default=60)
     options = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {options.isa}, {settings.THREADS} thread")
+    print(f"{platform.processor() or platform.machine()}, {options.isa}, 1 thread")
     products(options.isa)
-    w1 = [list(map(int, source)) for source in workloads()[0].inputs]
-    decodes("w1", gru_model(30, 74), w1, options.rounds)
-    decodes("shipped", shipped_model()[0], [list(word) for word in WORDS], options.rounds)
+    (w1,) = workloads(["w1"])
+    decodes("w1", w1.model, w1.sources, options.rounds)
+    decodes("shipped", read(demo_model()), [list(word) for word in WORDS], options.rounds)
     return 0
 
 

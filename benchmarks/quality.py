@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
-from s2s_engine import Engine, Model
+from s2s_engine import Engine, Model, demo_model
+from s2s_engine.format import read
 from s2s_engine.importers import import_model
-
-from .models import LETTERS, shipped_model
 
 # The dictionary is read and split as the training of the shipped model does it.
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "g2p"))
@@ -113,9 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--types", nargs="+", default=["bfloat16", "int8"], choices=BOUNDS)
     options = parser.parse_args(arguments)
     whole, _ = read_dictionary(options.dictionary)
-    cases = [("shipped", shipped_model()[0], every(select(whole, options.split), options.words))]
+    cases = [("shipped", read(demo_model()), every(select(whole, options.split), options.words))]
     if options.g2p_en is not None:
-        plain = {word: said for word, said in whole.items() if set(word) <= set(LETTERS)}
+        plain = {word: said for word, said in whole.items() if set(word) <= set(ascii_lowercase)}
         model = import_model(options.g2p_en, None)
         cases.append(("g2p_en", model, every(plain, options.words)))
     if options.opennmt_g2p is not None:

@@ -139,6 +139,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A clock that turns move by hand: its only item is the time in nanoseconds."""
     now = [0]
     monkeypatch.setattr(measure, "Clock", lambda: now[0])
+    monkeypatch.setattr(measure, "CpuClock", lambda: now[0])
     return now
 
 
@@ -162,6 +163,7 @@ def test_blocks_interleave_and_their_order_rotates(
     order = [name for n, name in enumerate(seen) if n == 0 or seen[n - 1] != name]
     assert "".join(order[3:]) == "abcbcacababc"
     assert {time for c in three for block in c.times for time in block} == {10_000}
+    assert {share for c in three for share in c.shares} == {1.0}
 
 
 def test_no_block_begins_after_the_time_is_up(clock: list[int]) -> None:
@@ -173,6 +175,17 @@ def test_noisy_blocks_are_rejected_and_counted() -> None:
     calm, noisy = [100, 101, 99], [100, 126, 100]
     found = measure.kept([calm, noisy, calm, calm, calm, noisy, calm])
     assert found == measure.Kept([0, 2, 3, 4, 6], 2, True)
+
+
+def test_blocks_in_which_another_program_had_the_processor_are_rejected() -> None:
+    calm = [[100, 100]] * 7
+    alone = Contender("alone", print, alone=True, shares=[1, 0.95, 0.5, 1, 1, 1, 1])
+    waits = Contender("waits for a team", print, shares=[0.6, 0.6, 0.6, 0.58, 0.6, 0.4, 0.6])
+    assert measure.kept(calm, [alone]).blocks == [0, 1, 3, 4, 5, 6]
+    assert measure.kept(calm, [waits]).blocks == [0, 1, 2, 3, 4, 6]
+    assert measure.kept(calm, [alone, waits]) == measure.Kept([0, 1, 3, 4, 6], 2, True)
+    always = Contender("never alone", print, alone=True, shares=[0.5] * 7)
+    assert not measure.kept(calm, [always]).quiet
 
 
 def test_too_few_quiet_blocks_are_said_to_be_noisy() -> None:

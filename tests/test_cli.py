@@ -365,7 +365,6 @@ def test_a_damaged_file(name: str, command: Command, luong: Path) -> None:
     [
         ((), "Missing command."),
         (("transmute",), "No such command 'transmute'."),
-        (("bench",), "No such command 'bench'."),
         (("plot", "m"), "Missing argument 'TOKENS'."),
         (("plot", "m", "a"), "Missing option '--output'"),
         (("plot", "m", "a", "-o", "x.gif"), "-o is 'x.gif', must end in .pdf, .png, .svg"),

@@ -91,7 +91,8 @@ def _engine(workload: Workload, engine: Engine, type_: str) -> Answering:
             found = engine.decode_batch(batches[number], batch_size=size, beam_size=beam, **options)
             return [result.ids for result in found]
 
-    return Answering(Contender(f"s2s_engine {type_}", turn), answer, type_ == "float32", False)
+    contender = Contender(f"s2s_engine {type_}", turn, alone=engine.info.threads == 1)
+    return Answering(contender, answer, type_ == "float32", False)
 
 
 def _core(workload: Workload, engine: Engine) -> Answering:
@@ -107,7 +108,8 @@ def _core(workload: Workload, engine: Engine) -> Answering:
     def answer(number: int) -> list[list[int]]:
         return [session.decode([sources[number]], beam, 1, False, limits[number])[0][0]]
 
-    return Answering(Contender(f"{BASE}, core only", turn), answer, True, False)
+    contender = Contender(f"{BASE}, core only", turn, alone=engine.info.threads == 1)
+    return Answering(contender, answer, True, False)
 
 
 def _expect(made: Field, workload: Workload, engine: Engine) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 Clock = time.perf_counter_ns
+CpuClock = time.thread_time_ns  # of the calling thread
 # Takes the number of a turn and decodes its sources.
 Turn = Callable[[int], object]
-# A block is noisy where a calibration before one of its turns is further from the run's median.
+# A block is noisy where a calibration before one of its turns is further from the run's median, or
+# where a turn's thread had so much less of a processor than it should: another program had it.
 DEVIATION = 0.25
+TAKEN = 0.1
 QUIET_BLOCKS = 5  # with fewer, a result is of all blocks, and says so
 FEWEST_BLOCKS = 3
 # Nanoseconds of a turn beside which the state of the caches before it is nothing.
@@ -24,15 +27,20 @@ LONG = 50_000_000
 
 @dataclass
 class Contender:
-    """`times` holds nanoseconds per turn, a list per block. prepare: runs before each block's
-    turns, outside of the clock (settings that all contenders of a process share)."""
+    """`times` holds nanoseconds per turn, a list per block; `shares` the part of each block in
+    which the calling thread had a processor. prepare: runs before each block, outside of the
+    clock (settings that all contenders of a process share). alone: all work is the calling
+    thread's, so that it should have a processor all the time; else as often as in its best block.
+    """
 
     name: str
     turn: Turn
     prepare: Callable[[], None] = lambda: None
     calls: int = 1
     long: bool = False
+    alone: bool = False
     times: list[list[int]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
 
 
 def calibration() -> Callable[[], int]:
@@ -78,7 +86,9 @@ def measure(
             shift = block % len(contenders)
             for contender in [*contenders[shift:], *contenders[:shift]]:
                 calibrated.append(calibrate())
-                contender.times.append(_calls(contender, turns, block * 7))
+                times, share = _calls(contender, turns, block * 7)
+                contender.times.append(times)
+                contender.shares.append(share)
             calibrated.append(calibrate())
             calibrations.append(calibrated)
             gc.collect()
@@ -91,35 +101,42 @@ def _size(contender: Contender, turns: int, block_ms: float) -> None:
     """Warms up and sets the calls of a block: whole rounds of all turns where one fits, so that
     every block decodes the same sources, else as many as fit."""
     contender.calls = 1
-    first = _calls(contender, turns, 0)
+    first, _ = _calls(contender, turns, 0)
     contender.calls = turns if first[0] < LONG else 1
-    usual = float(np.median(_calls(contender, turns, 0)))
+    usual = float(np.median(_calls(contender, turns, 0)[0]))
     contender.long = usual >= LONG
     rounds = round(block_ms * 1e6 / (usual * turns))
     contender.calls = rounds * turns if rounds else max(1, min(turns, int(block_ms * 1e6 / usual)))
 
 
-def _calls(contender: Contender, turns: int, first: int) -> list[int]:
-    turn, times = contender.turn, []
+def _calls(contender: Contender, turns: int, first: int) -> tuple[list[int], float]:
+    turn = contender.turn
+    times: list[int] = []
     contender.prepare()
     # What the contender before has left in the caches is for nobody's account.
     for _ in range(0 if contender.long else 2):
         turn(first % turns)
+    cpu = CpuClock()
     for call in range(contender.calls):
         number = (first + call) % turns
         begin = Clock()
         turn(number)
         times.append(Clock() - begin)
-    return times
+    return times, (CpuClock() - cpu) / max(1, sum(times))
 
 
-def quiet_blocks(calibrations: Sequence[Sequence[int]]) -> list[int]:
-    """The blocks whose calibration never deviates by more than DEVIATION from the run's median."""
+def quiet_blocks(
+    calibrations: Sequence[Sequence[int]], contenders: Sequence[Contender] = ()
+) -> list[int]:
+    """The blocks whose calibration never deviates by more than DEVIATION from the run's median, and
+    in which no contender's thread had less than 1 - TAKEN of the processor it should have."""
+    least = [(1.0 if c.alone else max(c.shares)) * (1 - TAKEN) for c in contenders]
     usual = float(np.median([time for block in calibrations for time in block]))
     return [
         number
         for number, block in enumerate(calibrations)
         if all(abs(time / usual - 1) <= DEVIATION for time in block)
+        and all(c.shares[number] >= low for c, low in zip(contenders, least, strict=True))
     ]
 
 
@@ -132,8 +149,8 @@ class Kept:
     quiet: bool
 
 
-def kept(calibrations: Sequence[Sequence[int]]) -> Kept:
-    quiet = quiet_blocks(calibrations)
+def kept(calibrations: Sequence[Sequence[int]], contenders: Sequence[Contender] = ()) -> Kept:
+    quiet = quiet_blocks(calibrations, contenders)
     rejected = len(calibrations) - len(quiet)
     if len(quiet) >= QUIET_BLOCKS:
         return Kept(quiet, rejected, True)

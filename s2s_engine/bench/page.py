@@ -51,7 +51,8 @@ The narrower, the fewer bytes to read, and the further from the exact result.</d
 its multiplications, whichever is longer, measured in the same run. 100 % of it is as fast as the
 machine allows.</dd>
 <dt>Noise</dt><dd>Contenders take turns in short blocks. A block during which a fixed loop ran more
-than 25 % off its usual time is rejected. A ratio is the median over blocks of two medians of one
+than 25 % off its usual time, or another program had the processor for more
+than 10 %, is rejected. A ratio is the median over blocks of two medians of one
 block; its whisker spans the quartiles.</dd>
 <dt>Equal answers</dt><dd>All float32 contenders gave the same ids for every source, before and
 after they were timed. Those of lower precision may differ: the share of equal ids stands beside

@@ -86,7 +86,7 @@ def one(workload: Workload, threads: int, options: Options, found: Limits) -> di
             blocks=options.blocks, block_ms=options.block_ms, seconds=options.seconds,
         )  # fmt: skip
         contenders.check(workload, made)
-        blocks = kept(calibrations)
+        blocks = kept(calibrations, timed)
         result = {
             "workload": workload.name,
             "search": workload.search,

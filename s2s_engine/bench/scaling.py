@@ -66,11 +66,11 @@ def swept(sweep: Sweep, limits: Limits, threads: int) -> dict[str, Any]:
     engines = [Engine.load(point.model(), threads=point.threads) for _, point in points]
     try:
         made = [
-            Contender(str(n), _turn(engine, point))
+            Contender(str(n), _turn(engine, point), alone=point.threads == 1)
             for (n, point), engine in zip(points, engines, strict=True)
         ]
         calibrations = measure(made, 1, blocks=BLOCKS, block_ms=BLOCK_MS, seconds=SECONDS)
-        blocks = kept(calibrations)
+        blocks = kept(calibrations, made)
         found = []
         for (n, point), engine, contender in zip(points, engines, made, strict=True):
             best = min(float(np.median(contender.times[block])) for block in blocks.blocks) / 1e3
