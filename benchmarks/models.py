@@ -194,6 +194,36 @@ def g2p_model(
     )
 
 
+def nmt_model(
+    *, vocabulary: int = 32_000, size: int = 512, steps: int = 25, seed: int = 3
+) -> Model:
+    """Luong et al. 2015 at a usual size: two bi-LSTM layers, two LSTM layers with input feeding,
+    general attention after them (eqs. 5-7), and no end token: exactly `steps` steps."""
+    w = _Random(seed)
+    m = ModelBuilder(source=vocabulary, target=vocabulary)
+    e, d = m.encoder, m.decoder
+    x = e.embedding(e.tokens, w(vocabulary, size, scale=1.0))
+    states = []
+    for layer in range(2):
+        cells = w.cell(4, size, size // 2), w.cell(4, size, size // 2)
+        x, h, c = e.bidirectional(e.lstm, x, *cells)
+        states.append({f"h{layer}": h, f"c{layer}": c})
+    e.output(memory=x, keys=e.linear(x, w(size, size, scale=size**-0.5)), **states[0], **states[1])
+    feed = d.state("feed", size=size)
+    y = [d.embedding(d.token, w(vocabulary, size, scale=1.0)), feed]
+    for layer in range(2):
+        h_prev = d.state(f"h{layer}", initial=f"h{layer}")
+        c_prev = d.state(f"c{layer}", initial=f"c{layer}")
+        h, c = d.lstm_cell(y, h_prev, c_prev, w.cell(4, size * len(y), size))
+        d.next(**{f"h{layer}": h, f"c{layer}": c})
+        y = [h]
+    context, alignment = d.attention(query=y[0], keys="keys", values="memory", score="dot")
+    t = d.linear([context, *y], w(size, 2 * size, scale=size**-0.5), activation="tanh")
+    d.next(feed=t)
+    d.output(logits=d.linear(t, *w.affine(vocabulary, size)), alignment=alignment)
+    return m.build(start=1, generation={"max_length": steps})
+
+
 def shipped_model() -> tuple[Model, str]:
     """The model file of the package; where there is none yet, random weights of its sizes."""
     path = demo_model()

@@ -194,8 +194,9 @@ class Engine:
                 raise type(error)(f"source {number} of the batch: {error}") from None
         if not reads:
             return []
-        wanted = min(threads or self._threads, -(-len(reads) // batch_size))
-        sessions = [self._session() for _ in range(wanted)]
+        threads = threads or self._threads
+        wanted = min(threads, -(-len(reads) // batch_size))
+        sessions = [self._session(threads // wanted) for _ in range(wanted)]
         try:
             if not self._has_decoder:
                 return [self._labelled(sessions[0], read, chosen) for read in reads]
@@ -390,14 +391,16 @@ class Engine:
             raise EngineClosedError("this engine is closed; load the model again")
 
     def _new_session(self) -> _core.Session:
-        return _core.Session(self._core, self._isa or "")
+        return _core.Session(self._core, self._isa or "", self._threads)
 
-    def _session(self) -> _core.Session:
+    def _session(self, threads: int | None = None) -> _core.Session:
         self._check_open()
         try:
-            return self._idle.pop()
+            session = self._idle.pop()
         except IndexError:
-            return self._new_session()
+            session = self._new_session()
+        session.threads = self._threads if threads is None else threads
+        return session
 
     def _read(
         self,

@@ -116,8 +116,12 @@ void Team::resize(int threads, int64_t member_bytes) {
   workers_.reserve(static_cast<std::size_t>(threads - 1));
 }
 
-int Team::members_for(int64_t bytes) const noexcept {
-  return static_cast<int>(std::min<int64_t>(threads_, bytes / member_bytes_));
+int Team::members_for(int64_t bytes) noexcept {
+  const int64_t members = std::min<int64_t>(threads_, bytes / member_bytes_);
+  if (members < 2) return 1;
+  if (alone_ >= kPatience * member_bytes_) return static_cast<int>(members);
+  alone_ += bytes;
+  return 1;
 }
 
 bool Team::gather() noexcept {
@@ -142,6 +146,7 @@ bool Team::gather() noexcept {
 
 void Team::rest() noexcept {
   gathered_ = false;
+  alone_ = 0;
   if (workers_.empty()) return;
   Pool& all = pool();
   const std::lock_guard lock(all.mutex);

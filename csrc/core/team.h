@@ -18,9 +18,13 @@ struct Worker;
 
 class Team {
  public:
-  // Work that is not worth two members is worth none: what a member must have to do at least, in
-  // bytes of weights that one row streams through a product (some 100 a nanosecond).
-  static constexpr int64_t kMemberBytes = int64_t{1} << 17;
+  // What is worth a member, in bytes of weights that one row streams through a product (some 100 in
+  // a nanosecond): sharing takes a fraction of a microsecond.
+  static constexpr int64_t kMemberBytes = int64_t{1} << 16;
+  // Waking a worker takes several microseconds, and it comes later still. A caller that has done
+  // so many members' bytes of such work alone, a fraction of a millisecond, will have more of it:
+  // what is shorter never wakes anybody.
+  static constexpr int64_t kPatience = 512;
 
   explicit Team(int threads, int64_t member_bytes = kMemberBytes) { resize(threads, member_bytes); }
   ~Team() { rest(); }
@@ -31,8 +35,8 @@ class Team {
   void resize(int threads, int64_t member_bytes);
   int threads() const noexcept { return threads_; }
 
-  // The members that work of so many bytes is worth.
-  int members_for(int64_t bytes) const noexcept;
+  // The members that work of so many bytes is worth, which the caller is about to do.
+  int members_for(int64_t bytes) noexcept;
 
   // body(part, member) for part 0 ... parts-1, once each, on up to `members` threads; returns when
   // all are done. The body must not throw.
@@ -63,6 +67,7 @@ class Team {
 
   int threads_ = 1;
   int64_t member_bytes_ = kMemberBytes;
+  int64_t alone_ = 0;  // bytes that were done alone since the last rest
   bool gathered_ = false;
   std::vector<Worker*> workers_;
 

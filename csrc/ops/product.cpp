@@ -158,7 +158,7 @@ void Product::run(const Context& context, std::span<const Segment> segments, int
 // A few rows stream the weights at one speed; with more, multiplications take the time.
 int64_t Product::cost(int64_t rows) const noexcept {
   const int64_t size = type_ == ComputeType::float32 ? 4 : type_ == ComputeType::bfloat16 ? 2 : 1;
-  return size * width() * depth_ * std::max<int64_t>(rows / 2, 1);
+  return size * width() * depth_ * std::max<int64_t>(rows / 4, 1);
 }
 
 // Members take some panels each: every output is computed as it is by one thread.

@@ -1,0 +1,71 @@
+"""One decode on one thread and on several: `python -m benchmarks.threads`. Checks first that the
+bits are equal. Knows the engine alone; calls take turns, because other programs take CPUs away."""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from s2s_engine import Engine, Model, Result, _core
+
+from .models import WORDS, gru_model, nmt_model, shipped_model
+
+MODELS: dict[str, Callable[[], tuple[Model, list[list[int]] | list[list[str]]]]] = {
+    "w1": lambda: (gru_model(30, 74), [[3, 9, 27, 22, 7, 21, 4, 12]]),
+    "shipped": lambda: (shipped_model()[0], [list(word) for word in WORDS[:4]]),
+    "w3": lambda: (nmt_model(), [[7 * n % 31_999 for n in range(25)]]),
+}
+
+
+def bits(results: Sequence[Result]) -> list[tuple[object, ...]]:
+    return [(h.ids, h.log_prob, h.token_log_probs.tobytes()) for r in results for h in r.hypotheses]
+
+
+def measure(engines: dict[int, Engine], xs: Sequence[object], beam: int, seconds: float) -> None:
+    """Prints the median, the lowest quarter and the best time of a sentence, by threads."""
+    times: dict[int, list[float]] = {count: [] for count in engines}
+    expected = None
+    for engine in engines.values():
+        found = bits([engine.decode(x, beam_size=beam) for x in xs])
+        expected = found if expected is None else expected
+        assert found == expected
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[1]) < 5:
+        for count, engine in engines.items():
+            begin = time.perf_counter()
+            for x in xs:
+                engine.decode(x, beam_size=beam)
+            times[count].append((time.perf_counter() - begin) / len(xs) * 1e3)
+    single = statistics.median(times[1])
+    for count, taken in times.items():
+        median = statistics.median(taken)
+        quarter = statistics.quantiles(taken, n=4)[0]
+        print(f"{count:8} {median:10.4f} {quarter:10.4f} {min(taken):10.4f} {single / median:8.2f}"
+              f" {min(times[1]) / min(taken):8.2f}   ({len(taken)} rounds)")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--types", nargs="+", default=["float32", "int8"])
+    parser.add_argument("--beams", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each line of the table")
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {_core.usable_cpus()} CPUs for this process, ISA"
+          f" {_core.default_isa()}, load {os.getloadavg()[0]:.1f}, batch 1")  # fmt: skip
+    for name in options.models:
+        model, xs = MODELS[name]()
+        for kind in options.types:
+            counts = sorted({1, *options.threads})
+            engines = {n: Engine.load(model, compute_type=kind, threads=n) for n in counts}
+            for beam in options.beams:
+                print(f"\n{name} {kind} beam {beam}, ms a sentence\n{'threads':>8} {'median':>10}"
+                      f" {'quarter':>10} {'best':>10} {'median x':>8} {'best x':>8}")  # fmt: skip
+                measure(engines, xs, beam, options.seconds)
+
+
+if __name__ == "__main__":
+    main()
