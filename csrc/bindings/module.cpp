@@ -171,13 +171,6 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
   return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
 }
 
-// The ranges that Python's options keep, for callers that do not come through them.
-void check_whole(const char* name, int64_t value, int64_t high) {
-  if (value < 1 || value > high)
-    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
-           std::to_string(high));
-}
-
 // Seconds of a product of some rows with a weight, by compute type.
 std::map<std::string, double> measured(const Floats& weight, const std::string& isa, int64_t rows) {
   if (weight.ndim() != 2) refuse("a weight to measure must have two dimensions");
@@ -472,11 +465,10 @@ PYBIND11_MODULE(_core, module) {
            py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
            py::arg("length_penalty_kind") = "power");
   py::class_<Session>(module, "Session")
-      .def(py::init<std::shared_ptr<const Model>, const std::string&, int, int64_t>(),
-           py::arg("model"), py::arg("isa"), py::arg("threads") = 1,
+      .def(py::init(&make_session), py::arg("model"), py::arg("isa"), py::arg("threads") = 1,
            py::arg("member_bytes") = Session::kMemberBytes)
       .def_property_readonly("isa", &Session::isa)
-      .def_property("threads", &Session::threads, &Session::set_threads)
+      .def_property("threads", &Session::threads, &set_threads)
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
       .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("decode", &decode, py::arg("inputs"), py::arg("beam_size"), py::arg("num_hypotheses"),
