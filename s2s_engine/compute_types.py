@@ -40,17 +40,20 @@ def resolve(model: Model, choice: str | Mapping[str, str], measure: Measure) -> 
     choice: one type for every weight that it is possible for, or types by name, where names left
     out are float32. Raises InputError naming a weight that does not exist or cannot have its type.
     """
+    multiplied = matrices(model)
     if isinstance(choice, Mapping):
         wanted = dict(choice)
         for name, type_ in wanted.items():
             _check(type_, f"compute_type[{name!r}]")
-            reason = _obstacle(model, name, type_)
+            reason = _obstacle(model, multiplied, name, type_)
             if reason:
                 raise InputError(f"compute_type[{name!r}] is {type_!r}, but {reason}")
     else:
         _check(choice, "compute_type")
         wanted = {
-            name: choice for name in sorted(model.tensors) if not _obstacle(model, name, choice)
+            name: choice
+            for name in sorted(multiplied)
+            if not _obstacle(model, multiplied, name, choice)
         }
     for name, type_ in wanted.items():
         if type_ == "auto":
@@ -72,13 +75,13 @@ def _check(type_: object, where: str) -> None:
         raise InputError(f"{where} is {type_!r}, must be one of {COMPUTE_TYPES}")
 
 
-def _obstacle(model: Model, name: object, type_: str) -> str:
+def _obstacle(model: Model, multiplied: set[str], name: object, type_: str) -> str:
     """Why a weight cannot be computed in a type; empty where it can."""
     if name not in model.tensors:
         return "the model has no such weight (engine.info.compute_types lists all of them)"
     if type_ == "float32":
         return ""
-    if name not in matrices(model):
+    if name not in multiplied:
         return (
             "only matrices of linear and recurrent operations can be; this weight is computed "
             "in float32"

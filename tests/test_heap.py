@@ -54,7 +54,7 @@ int posix_memalign(void **out, size_t a, size_t n) {
 """
 
 SCRIPT = """
-import ctypes, json, os, sys
+import ctypes, itertools, json, os, sys
 sys.path.insert(0, sys.argv[2])
 import models
 from s2s_engine import Engine, _core
@@ -70,8 +70,8 @@ found = {}
 x = [3, 4, 5, 6, 7, 8]
 for name, make in models.DECODERS.items():
     attention = name != "gru_plain"
-    for isa in _core.available_isas():
-        engine = Engine.load(make(), isa=isa)
+    for isa, weights in itertools.product(_core.available_isas(), ("float32", "int8")):
+        engine = Engine.load(make(), isa=isa, compute_type=weights)
         calls = {
             "greedy": lambda: engine.decode(x),
             "beam": lambda: engine.decode(x, beam_size=5, num_hypotheses=5,
@@ -85,7 +85,7 @@ for name, make in models.DECODERS.items():
             "shorter": lambda: engine.decode(x[:2], beam_size=3, return_attention=attention),
         }
         for kind, call in calls.items():
-            found[f"{name} {isa} {kind}"] = [counted(call) for _ in range(3)]
+            found[f"{name} {isa} {weights} {kind}"] = [counted(call) for _ in range(3)]
 _core.assume_cpus(4)
 for types in ("float32", "int8"):
     engine = Engine.load(models.lstm_luong(hidden=67, target=140), compute_type=types)

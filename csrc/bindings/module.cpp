@@ -114,20 +114,9 @@ GraphSpec graph_of(const py::dict& value) {
   return graph;
 }
 
-ComputeType compute_type_of(const std::string& word) {
-  if (word == "int8") return ComputeType::int8;
-  return word == "bfloat16" ? ComputeType::bfloat16 : ComputeType::float32;
-}
-
-const char* word_of(ComputeType type) {
-  return type == ComputeType::int8       ? "int8"
-         : type == ComputeType::bfloat16 ? "bfloat16"
-                                         : "float32";
-}
-
-std::map<std::string, const char*> types_of(const Model& model) {
-  std::map<std::string, const char*> types;
-  for (const auto& [name, type] : model.plan().compute_types) types[name] = word_of(type);
+std::map<std::string, std::string> types_of(const Model& model) {
+  std::map<std::string, std::string> types;
+  for (const auto& [name, type] : model.plan().compute_types) types[name] = to_string(type);
   return types;
 }
 
@@ -178,7 +167,7 @@ std::map<std::string, double> measured(const Floats& weight, const std::string& 
   const py::gil_scoped_release release;
   std::map<std::string, double> seconds;
   for (const ComputeType type : {ComputeType::float32, ComputeType::bfloat16, ComputeType::int8})
-    seconds[word_of(type)] =
+    seconds[to_string(type)] =
         time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
   return seconds;
 }

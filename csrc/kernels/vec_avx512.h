@@ -86,7 +86,10 @@ inline I zero_ints() noexcept { return I{}; }
 inline I load(const int32_t* p) noexcept { return I(_mm512_loadu_si512(p)); }
 inline I load_bytes(const int8_t* p) noexcept { return I(_mm512_loadu_si512(p)); }
 inline V to_floats(I v) noexcept { return _mm512_maskz_cvtepi32_ps(kAll, __m512i(v)); }
-inline I add(I a, I b) noexcept { return a + b; }
+inline I add(I a, I b) noexcept {  // wraps around
+  using Unsigned = uint32_t __attribute__((vector_size(64)));
+  return I(Unsigned(a) + Unsigned(b));
+}
 // The bits of |v|.
 inline I magnitude(V v) noexcept { return I(v) & 0x7FFFFFFF; }
 inline I max(I a, I b) noexcept { return a > b ? a : b; }

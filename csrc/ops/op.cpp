@@ -36,6 +36,18 @@ std::string to_string(const ValueType& type) {
   return std::string(kind_name(type.kind)) + "[" + std::to_string(type.size) + "]";
 }
 
+std::string to_string(ComputeType type) {
+  return type == ComputeType::int8       ? "int8"
+         : type == ComputeType::bfloat16 ? "bfloat16"
+                                         : "float32";
+}
+
+ComputeType compute_type_of(const std::string& word) {
+  for (const ComputeType type : {ComputeType::int8, ComputeType::bfloat16})
+    if (word == to_string(type)) return type;
+  return ComputeType::float32;
+}
+
 bool any_sequence(const std::vector<Value>& values) {
   return std::any_of(values.begin(), values.end(),
                      [](const Value& value) { return value.is_sequence(); });

@@ -78,6 +78,9 @@ struct Value {
 // How a product keeps a weight.
 enum class ComputeType { float32, bfloat16, int8 };
 
+std::string to_string(ComputeType type);
+ComputeType compute_type_of(const std::string& word);  // float32 for any other word
+
 struct Tensor {
   std::vector<int64_t> shape;
   const float* data = nullptr;

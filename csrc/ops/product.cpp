@@ -83,6 +83,8 @@ Product::Product(const Matrix& m)
 
 Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
   if (depth_ == 0) return;
+  if (m.type == ComputeType::int8 && depth_ > kMaxBytesDepth)
+    call.fail("a product in int8 has at most " + std::to_string(kMaxBytesDepth) + " columns");
   call.layout().multiplied.emplace(m.weight, m.first);
   if (m.type == ComputeType::int8) scratch_ = call.scratch(along, quantised_stride(depth_));
 }

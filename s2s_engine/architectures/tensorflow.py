@@ -119,3 +119,126 @@ def nmt_with_attention(m: ModelBuilder, w: Weights) -> None:
     output = d.gru_cell([context, y], None, part(w, "decoder.cell"))
     d.next(hidden=output)
     d.output(logits=dense(d, output, w, "fc"), alignment=weights)
+
+
+def nmt_with_attention_2021(m: ModelBuilder, w: Weights) -> None:
+    """TensorFlow's tutorial nmt_with_attention, second version (2021 to October 2022).
+
+    The decoder starts from the encoder's last state, its GRU reads the token alone, and attention
+    asks with the new state. Source positions of id 0 are padding: the encoder reads them, attention
+    does not.
+
+    encoder.embedding (source, E), decoder.embedding (target, E); encoder.cell, decoder.cell:
+    weights of a GRU (3H, E), (3H, H); attention.W1.weight (A, H) on the query, attention.W2.weight
+    (A, H) on the memory, attention.scale (A); Wc.weight (H, 2H) on [context; h]; fc
+    {weight (target, H), bias}.
+    """
+    e, d = m.encoder, m.decoder
+    x = e.embedding(e.tokens, w["encoder.embedding"])
+    memory, h = e.gru(x, part(w, "encoder.cell"))
+    padding = np.zeros((len(np.asarray(w["encoder.embedding"])), 1), np.float32)
+    padding[0] = EXCLUDED
+    keys = dense(e, memory, w, "attention.W2")
+    e.output(memory=memory, keys=keys, mask=e.embedding(e.tokens, padding), hidden=h)
+
+    hidden = d.state("hidden", initial="hidden")
+    y = d.embedding(d.token, w["decoder.embedding"])
+    hidden = d.gru_cell(y, hidden, part(w, "decoder.cell"))
+    read = d.activation(d.add("keys", dense(d, hidden, w, "attention.W1")), "tanh")
+    scores = d.linear(read, np.reshape(w["attention.scale"], (1, -1)))
+    context, weights = d.attention(scores=d.add(scores, "mask"), values="memory")
+    output = dense(d, [context, hidden], w, "Wc", activation="tanh")
+    d.next(hidden=hidden)
+    d.output(logits=dense(d, output, w, "fc"), alignment=weights)
+
+
+def nmt_with_attention_2022(m: ModelBuilder, w: Weights, *, heads: int = 1) -> None:
+    """TensorFlow's tutorial nmt_with_attention, third version (from October 2022 on).
+
+    Nothing but the memory is handed to the decoder, whose GRU starts from zeros. Id 0 is padding in
+    source and target, as Keras masks it: a GRU keeps its state there and gives zeros, attention
+    leaves such source positions out, and such a target token asks all positions alike.
+
+    encoder.embedding (source, U), decoder.embedding (target, U); encoder.forward, encoder.backward,
+    decoder.cell: weights of a GRU (3U, U), (3U, U); attention.query {weight (heads K, U), bias},
+    attention.key.weight (heads K, U), whose bias would add the same to all energies of a query and
+    changes no weight; attention.value {weight (heads V, U), bias}, attention.output
+    {weight (U, heads V), bias}; layernorm {weight (U), bias (U)}; output {weight (target, U),
+    bias}.
+    """
+    e, d = m.encoder, m.decoder
+    x = e.embedding(e.tokens, _with_padding(w["encoder.embedding"]))
+    forward, _ = e.gru(x, _skipping(part(w, "encoder.forward")))
+    backward, _ = e.gru(x, _skipping(part(w, "encoder.backward")), direction="backward")
+    is_token = e.embedding(e.tokens, _is_token(w["encoder.embedding"]))
+    memory = e.multiply(e.add(forward, backward), is_token)
+    size = len(np.asarray(w["attention.key.weight"])) // heads
+    query, query_bias, key = _masked_heads(w, heads)
+    keys = e.linear([memory, e.slice(x, x.type.size - 1, x.type.size)], key)
+    e.output(memory=memory, keys=keys, values=dense(e, memory, w, "attention.value"))
+
+    hidden = d.state("hidden", size=memory.type.size)
+    y = d.embedding(d.token, _with_padding(w["decoder.embedding"]))
+    is_token = d.embedding(d.token, _is_token(w["decoder.embedding"]))
+    hidden = d.gru_cell(y, hidden, _skipping(part(w, "decoder.cell")))
+    output = d.multiply(hidden, is_token)
+    context, weights = d.attention(
+        query=d.multiply(d.linear(output, query, query_bias), is_token),
+        keys="keys",
+        values="values",
+        scale=1.0 / float(np.sqrt(size)),
+        heads=heads,
+    )
+    output = d.layer_norm(
+        d.add(output, dense(d, context, w, "attention.output")),
+        w["layernorm.weight"],
+        w["layernorm.bias"],
+        eps=1e-3,
+    )
+    d.next(hidden=hidden)
+    d.output(logits=dense(d, output, w, "output"), alignment=weights)
+
+
+# --- padding as Keras masks it ---
+
+# What Keras adds to the energy of a position that attention must leave out.
+EXCLUDED = -1e9
+# The update gate of a GRU is exactly 1 with this in it: the state stays as it is.
+KEPT = 1e4
+
+
+def _with_padding(table: ArrayLike) -> Array:
+    """An embedding with one feature more: 1 for padding, which is id 0, else 0."""
+    rows = np.asarray(table, np.float32)
+    padding = np.zeros((len(rows), 1), np.float32)
+    padding[0] = 1.0
+    return np.concatenate([rows, padding], 1)
+
+
+def _is_token(table: ArrayLike) -> Array:
+    tokens = np.ones((len(np.asarray(table)), 1), np.float32)
+    tokens[0] = 0.0
+    return tokens
+
+
+def _skipping(cell: dict[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """The GRU on `_with_padding`'s features: where the last one is 1, it keeps its state."""
+    weight = np.asarray(cell["weight_ih"], np.float32)
+    column = np.zeros((len(weight), 1), np.float32)
+    column[len(weight) // 3 : 2 * len(weight) // 3] = KEPT
+    return cell | {"weight_ih": np.concatenate([weight, column], 1)}
+
+
+def _masked_heads(w: Weights, heads: int) -> tuple[Array, Array, Array]:
+    """Weight and bias of queries, and the weight of keys from [memory; padding]. Each head has one
+    feature more, 1 in queries, which excludes padding."""
+    query, bias, key = (
+        np.asarray(w[f"attention.{name}"], np.float32)
+        for name in ("query.weight", "query.bias", "key.weight")
+    )
+    query = np.pad(query.reshape(heads, -1, query.shape[1]), [(0, 0), (0, 1), (0, 0)])
+    key = np.pad(key.reshape(heads, -1, key.shape[1]), [(0, 0), (0, 1), (0, 1)])
+    bias = bias.reshape(heads, -1)
+    key[:, -1, -1] = EXCLUDED
+    bias = np.pad(bias, [(0, 0), (0, 1)], constant_values=1.0)
+    return query.reshape(-1, query.shape[2]), bias.reshape(-1), key.reshape(-1, key.shape[2])

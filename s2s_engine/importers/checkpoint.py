@@ -37,8 +37,9 @@ class Checkpoint:
     where: what messages call it. path: None for bytes and arrays. format: "torch", "pickle", "npz",
     "npy", "safetensors", "keras", "tensorflow", "onnx", "marian", "archive" (a tar file), "folder",
     "pair" or "arrays". content: what the format's reader gives: the object of torch.save and of
-    pickles, a KerasFile, OnnxFile or MarianFile, an archive's members by name (bytes), a folder's
-    files by name (paths), else the arrays. parts: of a pair, its two checkpoints.
+    pickles, a KerasFile, OnnxFile, MarianFile or TensorFlowFile, an archive's members by name
+    (bytes), a folder's files by name (paths), else the arrays. parts: of a pair, its two
+    checkpoints.
     """
 
     where: str
@@ -60,7 +61,7 @@ class Checkpoint:
             return tensors_of(self.content)
         if self.format == "pickle":
             return flatten(self.content, where=self.where)
-        if self.format in ("keras", "marian"):
+        if self.format in ("keras", "marian", "tensorflow"):
             return dict(self.content.arrays)
         if self.format == "onnx":
             return dict(self.content.initializers)

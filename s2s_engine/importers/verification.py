@@ -17,6 +17,8 @@ from ..verify import as_call, random_sources, random_target
 from .importer import Peer, Trace
 
 TOLERANCE = 1e-5
+# The logit of an id that a program never writes is below this, whatever number it has for it.
+NEVER = -1e4
 TOKENS, ENGINE_TOKENS = "decoder.token_log_probs", "engine.token_log_probs"
 
 
@@ -160,7 +162,8 @@ def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[str, float]:
         return f" (shape {ours.shape}, not {theirs.shape})", float("inf")
     if not ours.size:
         return "", 0.0
-    apart = np.abs(ours - theirs) / max(1.0, float(np.abs(theirs).max()))
+    scale = np.abs(theirs).max(initial=1.0, where=~(theirs <= NEVER))
+    apart = np.abs(np.maximum(ours, NEVER) - np.maximum(theirs, NEVER)) / scale
     if np.isnan(apart).any():
         return " (NaN)", float("inf")
     at = np.unravel_index(int(apart.argmax()), apart.shape)

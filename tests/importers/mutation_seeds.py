@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from s2s_engine.importers.readers import arrays
+from s2s_engine import ModelFormatError
+from s2s_engine.importers.readers import arrays, tensorflow_objects
 from s2s_engine.importers.readers.hdf5_files import read_keras
 from s2s_engine.importers.readers.marian_files import read_marian
 from s2s_engine.importers.readers.onnx_files import read_onnx, read_onnx_tensor
+from s2s_engine.importers.readers.pickle_values import RefusedError
 from s2s_engine.importers.readers.tensorflow_files import read_tensorflow
 from s2s_engine.importers.readers.torch_files import read_torch, tensors_of, vocabularies_of
 from s2s_engine.importers.readers.yaml import read_yaml
@@ -142,6 +144,20 @@ class Checkpoint:
         return read_tensorflow(self.path)
 
 
+def object_graph(data: bytes) -> object:
+    try:
+        objects = tensorflow_objects.read_objects(memoryview(data))
+    except RefusedError as error:
+        raise ModelFormatError(str(error)) from None
+    return [objects.variables(start) for start in objects.holders("a")]
+
+
+def object_graph_seeds() -> list[Seed]:
+    import test_tensorflow_files as made
+
+    return whole(made.GRAPH)
+
+
 def onnx_seeds() -> list[Seed]:
     import test_onnx_files as made
 
@@ -192,6 +208,7 @@ READERS = {
     "keras": Reader(read_keras, lambda: keras_seeds(True), forks=True),
     "h5-unchecked": Reader(read_keras, newer_seeds, forks=True, unchecked=True),
     "tensorflow": Reader(Checkpoint(), tensorflow_seeds),
+    "tensorflow-objects": Reader(object_graph, object_graph_seeds),
     "onnx": Reader(read_onnx, onnx_seeds),
     "onnx-tensor": Reader(read_onnx_tensor, onnx_tensor_seeds),
     "marian": Reader(read_marian, marian_seeds),

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints read without TensorFlow: two that it wrote, and every broken one."""
+"""TensorFlow's checkpoints read without TensorFlow: those that it wrote, and every broken one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from s2s_engine import ModelFormatError
+from s2s_engine.importers.checkpoint import read
 from s2s_engine.importers.readers.crc32c import CHUNK, crc32c, masked
+from s2s_engine.importers.readers.pickle_values import RefusedError
 from s2s_engine.importers.readers.tensorflow_files import _slice_key, read_tensorflow
+from s2s_engine.importers.readers.tensorflow_objects import MAX_PATH, read_objects
 
 DATA = Path(__file__).parent / "data"
 V1, V2 = DATA / "tensorflow_v1", DATA / "tensorflow_v2"
@@ -29,7 +32,7 @@ def test_the_files_are_those_that_the_script_wrote() -> None:
 
 @pytest.mark.parametrize("prefix", [V1, f"{V1}.index"])
 def test_variables_of_every_type_and_slices_are_read(prefix: str | Path) -> None:
-    arrays = read_tensorflow(prefix)
+    arrays = read_tensorflow(prefix).arrays
     kinds = {"whole/half": "float16", "whole/double": "float64"}
     for name, values in STORY["values"].items():
         assert arrays[name].dtype == kinds.get(name, "float32"), name
@@ -43,10 +46,89 @@ def test_variables_of_every_type_and_slices_are_read(prefix: str | Path) -> None
 
 
 def test_an_object_checkpoint_has_its_own_names() -> None:
-    arrays = read_tensorflow(V2)
+    arrays = read_tensorflow(V2).arrays
     end = "/.ATTRIBUTES/VARIABLE_VALUE"
     assert set(arrays) == {f"layer/kernel{end}", f"step{end}"}
     np.testing.assert_allclose(arrays[f"layer/kernel{end}"], STORY["values"]["encoder/kernel"])
+
+
+def test_shards_are_put_together(tmp_path: Path) -> None:
+    prefix = DATA / "tensorflow_shards"
+    arrays = read_tensorflow(prefix).arrays
+    assert set(arrays) == {"encoder/kernel", "encoder/bias", "scalar"}
+    np.testing.assert_allclose(arrays["encoder/kernel"], STORY["values"]["encoder/kernel"])
+    np.testing.assert_allclose(arrays["encoder/bias"], STORY["values"]["encoder/bias"])
+    assert arrays["scalar"] == 0.5
+    for path in DATA.glob("tensorflow_shards.*"):
+        shutil.copy(path, tmp_path)
+    second = tmp_path / "tensorflow_shards.data-00001-of-00002"
+    second.write_bytes(second.read_bytes()[:-1])
+    refused(tmp_path / "tensorflow_shards", r"in shard 1: truncated")
+    second.unlink()
+    refused(tmp_path / "tensorflow_shards", "data-00001-of-00002, which does not exist")
+
+
+def test_objects_say_whose_a_variable_is() -> None:
+    assert read_tensorflow(V1).objects is None
+    objects = read_tensorflow(V2).objects
+    assert objects is not None
+    end = "/.ATTRIBUTES/VARIABLE_VALUE"
+    assert objects.key(0, "layer/kernel") == f"layer/kernel{end}"
+    assert objects.key(0, "layer/bias") is None and objects.key(0, "layer") is None
+    assert objects.variables(0) == {n: f"{n}{end}" for n in ("layer/kernel", "step")}
+    assert list(objects.holders("layer", "step")) == [0]
+    assert objects.variables(objects.child(0, "layer")) == {"kernel": f"layer/kernel{end}"}
+
+
+def test_a_saved_model_names_by_place_what_its_objects_name() -> None:
+    """Keras's layers list their variables, and TensorFlow takes the list's name first."""
+    checkpoint = read(DATA / "nmt_with_attention" / "second")
+    assert checkpoint.format == "tensorflow"
+    key = checkpoint.content.objects.key(0, "decoder/gru/cell/recurrent_kernel")
+    assert key == "decoder/gru/variables/1/.ATTRIBUTES/VARIABLE_VALUE"
+    assert checkpoint.arrays[key].shape == (4, 12)
+
+
+def test_a_broken_object_graph_is_refused(copy: Path) -> None:
+    for path in DATA.glob("tensorflow_v2.*"):
+        shutil.copy(path, copy.parent)
+    prefix = copy.with_name("tensorflow_v2")
+    shard = copy.with_name("tensorflow_v2.data-00000-of-00001")
+    data = shard.read_bytes()
+    at = data.index(b"layer") - 12
+    for place in range(at, at + 24):
+        shard.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        refused(prefix, r"tensorflow_v2.index: the object graph: ")
+
+
+def message(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def child(number: int, name: str) -> bytes:
+    return message(1, b"\x08" + varint(number) + message(2, name.encode()))
+
+
+STORED = message(2, message(1, b"VARIABLE_VALUE") + message(3, b"key"))
+# Two objects: the first has the second as `a`, itself as `again`; the second is stored.
+GRAPH = message(1, child(1, "a") + child(0, "again")) + message(1, child(0, "b") + STORED)
+
+
+def test_references_of_objects_are_checked_and_loops_end() -> None:
+    objects = read_objects(memoryview(GRAPH))
+    assert objects.variables(0) == {"a": "key"} and objects.key(0, "a/b/a") == "key"
+    with pytest.raises(RefusedError, match="attribute 'a' is object 7 of 1"):
+        read_objects(memoryview(message(1, child(7, "a"))))
+    with pytest.raises(RefusedError, match="is object -1 of 1"):
+        read_objects(memoryview(message(1, message(1, b"\x08" + b"\xff" * 9 + b"\x01"))))
+    with pytest.raises(RefusedError, match="holds no object"):
+        read_objects(memoryview(b""))
+    long = message(1, child(1, "n" * MAX_PATH)) + message(1, STORED)
+    assert read_objects(memoryview(long)).variables(0) == {}
 
 
 def test_crc32c() -> None:
@@ -164,7 +246,7 @@ def test_mutations_of_the_index_are_read_or_refused(copy: Path, sealed: bool) ->
             changed[at] = random_.choice([0, 1, 127, 128, 255, changed[at] ^ 1])
         index.write_bytes(resealed(bytes(changed)) if sealed else bytes(changed))
         try:
-            arrays = read_tensorflow(copy)
+            arrays = read_tensorflow(copy).arrays
         except ModelFormatError:
             continue
         assert sum(array.nbytes for array in arrays.values()) <= 2 * limit  # bfloat16 widened

@@ -156,6 +156,17 @@ def test_random_graphs_equal_the_reference(first: int) -> None:
     assert compared > 60 * len(LENGTHS) // 2, "most graphs have numbers too large to compare"
 
 
+@pytest.mark.parametrize("compute_type", ["bfloat16", "int8"])
+def test_random_graphs_in_narrow_types_keep_their_bits(compute_type: str) -> None:
+    changed = 0
+    for seed in SEEDS[::6]:
+        model = random_model(seed)
+        engines = [Engine.load(model, isa=isa, compute_type=compute_type) for isa in ISAS]
+        changed += compute_type in engines[0].info.compute_types.values()
+        check_batch(model, engines, seed)
+    assert changed > len(SEEDS[::6]) // 2
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(min_value=len(SEEDS), max_value=2**32))
 def test_any_random_graph_equals_the_reference(seed: int) -> None:

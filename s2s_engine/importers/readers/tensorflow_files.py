@@ -18,6 +18,7 @@ from .crc32c import crc32c, masked
 from .numpy_pickles import checked_array, checked_count
 from .pickle_values import RefusedError
 from .protobuf import Field, fields, varint
+from .tensorflow_objects import KEY, Objects, read_objects
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
@@ -48,12 +49,20 @@ class _Entry:
     slices: tuple[Slice, ...]
 
 
-def read_tensorflow(prefix: str | os.PathLike[str]) -> dict[str, Array]:
-    """The variables of a checkpoint by name, in the order of the names.
+@dataclass(frozen=True)
+class TensorFlowFile:
+    """arrays: the variables by the names they are stored under, in their order; texts are left out.
+    objects: whose attributes they are; None where variables are saved by name (tf.compat.v1)."""
+
+    arrays: dict[str, Array]
+    objects: Objects | None
+
+
+def read_tensorflow(prefix: str | os.PathLike[str]) -> TensorFlowFile:
+    """A checkpoint; ModelFormatError where a byte is wrong.
 
     prefix: as TensorFlow takes it, or the `.index` file itself; of a SavedModel
-    `folder/variables/variables`. Texts (such as the object graph) are left out. Partitioned
-    variables are put together. ModelFormatError where a byte is wrong.
+    `folder/variables/variables`. Partitioned variables are put together.
     """
     name = os.fspath(prefix).removesuffix(".index")
     path = Path(name + ".index")
@@ -68,7 +77,8 @@ def read_tensorflow(prefix: str | os.PathLike[str]) -> dict[str, Array]:
         shards = _shard_count(table)
     except RefusedError as error:
         raise ModelFormatError(f"{path}: {error}") from None
-    return _Bundle(name, table, shards).arrays()
+    bundle = _Bundle(name, table, shards)
+    return TensorFlowFile(bundle.arrays(), bundle.objects())
 
 
 class _Bundle:
@@ -96,6 +106,15 @@ class _Bundle:
             if array is not None:
                 result[name] = array
         return result
+
+    def objects(self) -> Objects | None:
+        entry = self.table.get(KEY.encode())
+        if entry is None:
+            return None
+        try:
+            return read_objects(self._text(_entry(entry)))
+        except RefusedError as error:
+            raise ModelFormatError(f"{self.prefix}.index: the object graph: {error}") from None
 
     def _variable(self, key: bytes) -> Array | None:
         entry = _entry(self.table[key])
@@ -130,12 +149,34 @@ class _Bundle:
         result.flags.writeable = False
         return result
 
+    def _text(self, entry: _Entry) -> memoryview:
+        """One string: its length, the sum of that, its bytes."""
+        if entry.dtype != STRING or entry.shape or entry.slices:
+            raise RefusedError("is not one string")
+        raw = self._bytes(entry)
+        length, at = varint(raw, 0)
+        if length != len(raw) - at - 4:
+            raise RefusedError(f"has {length} bytes, {len(raw) - at - 4} are there")
+        _check(memoryview(length.to_bytes(4, "little")), _sum(raw, at), "its length")
+        said = length.to_bytes(4, "little") + bytes(raw[at:])
+        _check(memoryview(said), entry.crc, f"bytes {entry.offset} to {entry.offset + entry.size}")
+        return raw[at + 4 :]
+
     def _stored(self, entry: _Entry) -> Array:
         if entry.dtype not in DTYPES:
             raise RefusedError(
                 f"is of type {OTHERS.get(entry.dtype, entry.dtype)}, which is not read"
             )
         code = DTYPES[entry.dtype]
+        raw = self._bytes(entry)
+        dtype = np.dtype("<u2" if code == "bfloat16" else code)
+        if checked_count(entry.shape) * dtype.itemsize != entry.size:
+            raise RefusedError(f"of shape {entry.shape} and type {code} has {entry.size} bytes")
+        _check(raw, entry.crc, f"bytes {entry.offset} to {entry.offset + entry.size}")
+        array = checked_array(bytes(raw), dtype, entry.shape, False)
+        return widened(array) if code == "bfloat16" else array
+
+    def _bytes(self, entry: _Entry) -> memoryview:
         data = memoryview(self._shard(entry.shard))
         if entry.offset < 0 or not 0 <= entry.size <= len(data) - entry.offset:
             raise RefusedError(
@@ -145,13 +186,7 @@ class _Bundle:
         self.used += entry.size
         if self.used > sum(map(len, self.shards.values())):
             raise RefusedError("shares its bytes with another variable")
-        raw = data[entry.offset : entry.offset + entry.size]
-        dtype = np.dtype("<u2" if code == "bfloat16" else code)
-        if checked_count(entry.shape) * dtype.itemsize != entry.size:
-            raise RefusedError(f"of shape {entry.shape} and type {code} has {entry.size} bytes")
-        _check(raw, entry.crc, f"bytes {entry.offset} to {entry.offset + entry.size}")
-        array = checked_array(bytes(raw), dtype, entry.shape, False)
-        return widened(array) if code == "bfloat16" else array
+        return data[entry.offset : entry.offset + entry.size]
 
     def _shard(self, index: int) -> bytes:
         if not 0 <= index < self.count:
@@ -337,6 +372,10 @@ def _block(body: memoryview, handle: tuple[int, int]) -> list[tuple[bytes, memor
         result.append((key, entries[at + rest : at + rest + length]))
         at += rest + length
     return result
+
+
+def _sum(data: memoryview, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
 
 
 def _check(data: memoryview, crc: int, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes the two TensorFlow checkpoints beside this file, with tensorflow-cpu 2.21.0 and NumPy
+"""Writes the three TensorFlow checkpoints beside this file, with tensorflow-cpu 2.21.0 and NumPy
 2.4.6: `python make_tensorflow.py`.
 
 Weights are random, of seed 1; tensorflow.json has their SHA-256."""
@@ -29,6 +29,32 @@ def part_of(value):
         return tf.cast(tf.constant(value[place]), dtype)
 
     return initializer
+
+
+def write_shards(values) -> None:
+    """tensorflow_shards: two shards, as two devices or workers write them; one variable is cut into
+    slices that stand in both, one has a single value."""
+    kernel = values["encoder/kernel"].astype(np.float32)
+    parts = {
+        "part_a": [("encoder/kernel", "7 4 0,3:-", kernel[:3]), ("scalar", "", np.float32(0.5))],
+        "part_b": [
+            ("encoder/kernel", "7 4 3,4:-", kernel[3:]),
+            ("encoder/bias", "", values["encoder/bias"].astype(np.float32)),
+        ],
+    }
+    for prefix, variables in parts.items():
+        names, slices, tensors = zip(*variables, strict=True)
+        tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=list(names),
+            shape_and_slices=list(slices),
+            tensors=[tf.constant(one) for one in tensors],
+        )
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=list(parts),
+        destination_prefix="tensorflow_shards",
+        delete_old_dirs=False,
+    )
 
 
 def main() -> None:
@@ -62,7 +88,8 @@ def main() -> None:
     module = tf.train.Checkpoint(layer=tf.Module(), step=tf.Variable(3))
     module.layer.kernel = weights["kernel"]
     module.write("tensorflow_v2")
-    files = sorted(path for path in HERE.glob("tensorflow_v*"))
+    write_shards(values)
+    files = sorted(path for path in HERE.glob("tensorflow_*") if path.suffix != ".json")
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     floats = {name: value.tolist() for name, value in values.items()}
     document = {"tensorflow": tf.__version__, "sha256": sums, "values": floats}
