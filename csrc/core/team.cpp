@@ -14,6 +14,9 @@ namespace {
 constexpr int kSpins = 2000;  // turns of a loop that waits, before it lets others run
 constexpr int kYields = 100;  // and before it sleeps
 
+// Whether this thread is among Pool::busy, so that a team within a team does not count it again.
+thread_local bool counted = false;
+
 constexpr uint32_t left_of(uint64_t ticket) { return static_cast<uint32_t>(ticket); }
 
 // Takes one part of a share. `left` tells how many there were; 0: none.
@@ -42,6 +45,7 @@ struct alignas(64) Worker {
 
   void live() noexcept {
     std::fesetenv(FE_DFL_ENV);
+    counted = true;
     for (int turn = 0;;) {
       if (left_of(ticket.load(std::memory_order_acquire)) > 0) {
         help();
@@ -129,7 +133,8 @@ bool Team::gather() noexcept {
   gathered_ = true;
   Pool& all = pool();
   const std::lock_guard lock(all.mutex);
-  const int wanted = std::min(threads_, usable_cpus() - all.busy) - 1;
+  caller_ = counted ? 0 : 1;
+  const int wanted = std::min(threads_ - 1, usable_cpus() - all.busy - caller_);
   while (static_cast<int>(workers_.size()) < wanted) {
     if (all.idle == nullptr) all.idle = start_workers(wanted - static_cast<int>(workers_.size()));
     if (all.idle == nullptr) break;
@@ -140,8 +145,10 @@ bool Team::gather() noexcept {
     workers_.push_back(&worker);
     worker.member = static_cast<int>(workers_.size());
   }
-  if (!workers_.empty()) all.busy += 1 + static_cast<int>(workers_.size());
-  return !workers_.empty();
+  if (workers_.empty()) return false;
+  all.busy += caller_ + static_cast<int>(workers_.size());
+  counted = true;
+  return true;
 }
 
 void Team::rest() noexcept {
@@ -150,7 +157,8 @@ void Team::rest() noexcept {
   if (workers_.empty()) return;
   Pool& all = pool();
   const std::lock_guard lock(all.mutex);
-  all.busy -= 1 + static_cast<int>(workers_.size());
+  all.busy -= caller_ + static_cast<int>(workers_.size());
+  if (caller_ == 1) counted = false;
   for (Worker* worker : workers_) {
     worker->engaged.store(false, std::memory_order_release);
     worker->next = all.idle;

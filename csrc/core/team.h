@@ -51,7 +51,7 @@ class Team {
     for (int64_t part = 0; part < parts; ++part) body(part, 0);
   }
 
-  // Workers go back to the process and to sleep, until the next run().
+  // Workers go back to the process and to sleep, until the next run(). By the thread that ran.
   void rest() noexcept;
 
  private:
@@ -69,6 +69,7 @@ class Team {
   int64_t member_bytes_ = kMemberBytes;
   int64_t alone_ = 0;  // bytes that were done alone since the last rest
   bool gathered_ = false;
+  int caller_ = 0;  // 1: this team counts its caller as busy
   std::vector<Worker*> workers_;
 
   // The work at hand: constant while a part of it is not done.

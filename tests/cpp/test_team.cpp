@@ -105,6 +105,24 @@ void test_teams_together_take_no_more_threads_than_there_are_cpus() {
   assume_cpus(8);
 }
 
+// Two members of a team with a team of two each are four threads on four CPUs, not more.
+void test_a_team_in_a_team_counts_nobody_twice() {
+  assume_cpus(4);
+  for (int round = 0; round < 20; ++round) {
+    Team outer(2, 1);
+    std::atomic<int> begun = 0;
+    outer.run(2, 2, [&](int64_t, int) noexcept {
+      Team inner(2, 1);
+      inner.run(2, 2, [&](int64_t, int) noexcept {
+        ++begun;
+        while (begun < 4) std::this_thread::yield();
+      });
+    });
+    CHECK(begun == 4);
+  }
+  assume_cpus(8);
+}
+
 void test_many_teams_and_teams_in_teams() {
   const auto work = [] {
     for (int round = 0; round < 200; ++round) {
@@ -242,6 +260,7 @@ int main() {
   test_all_members_work_at_once();
   test_work_is_shared_by_size_and_after_work_alone();
   test_teams_together_take_no_more_threads_than_there_are_cpus();
+  test_a_team_in_a_team_counts_nobody_twice();
   test_many_teams_and_teams_in_teams();
   test_a_session_gives_the_same_bits_on_any_number_of_threads();
   std::printf("%ld checks, %d failed\n", checks.load(), failures.load());
