@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from s2s_engine import Engine, Model, Result, _core
 
@@ -15,6 +16,10 @@ from .models import WORDS, gru_model, nmt_model, shipped_model
 MODELS: dict[str, Callable[[], tuple[Model, list[list[int]] | list[list[str]]]]] = {
     "w1": lambda: (gru_model(30, 74), [[3, 9, 27, 22, 7, 21, 4, 12]]),
     "shipped": lambda: (shipped_model()[0], [list(word) for word in WORDS[:4]]),
+    "w2": lambda: (
+        nmt_model(vocabulary=100, size=256, steps=20),
+        [[7 * n % 99 for n in range(20)]],
+    ),
     "w3": lambda: (nmt_model(), [[7 * n % 31_999 for n in range(25)]]),
 }
 
@@ -23,17 +28,30 @@ def bits(results: Sequence[Result]) -> list[tuple[object, ...]]:
     return [(h.ids, h.log_prob, h.token_log_probs.tobytes()) for r in results for h in r.hypotheses]
 
 
-def measure(engines: dict[int, Engine], xs: Sequence[object], beam: int, seconds: float) -> None:
-    """Prints the median, the lowest quarter and the best time of a sentence, by threads."""
-    times: dict[int, list[float]] = {count: [] for count in engines}
+def pin(cpus: Sequence[int]) -> None:
+    """Binds the caller to the first CPU and every other thread to the others (Linux)."""
+    _core.assume_cpus(len(cpus))  # what the caller may use is one of them, now
+    for path in Path("/proc/self/task").iterdir():
+        mine = int(path.name) == os.getpid()
+        os.sched_setaffinity(int(path.name), cpus[:1] if mine else cpus[1:])
+
+
+def measure(
+    engine: Engine, counts: Sequence[int], xs: Sequence[object], beam: int, seconds: float
+) -> None:
+    """Prints the median, the lowest quarter and the best time of a sentence, by threads. One
+    engine's one session does all, so that weights and states lie at the same addresses."""
+    times: dict[int, list[float]] = {count: [] for count in counts}
     expected = None
-    for engine in engines.values():
+    for count in counts:
+        engine._threads = count
         found = bits([engine.decode(x, beam_size=beam) for x in xs])
         expected = found if expected is None else expected
         assert found == expected
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[1]) < 5:
-        for count, engine in engines.items():
+        for count in counts:
+            engine._threads = count
             begin = time.perf_counter()
             for x in xs:
                 engine.decode(x, beam_size=beam)
@@ -53,18 +71,23 @@ def main() -> None:
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=5.0, help="for each line of the table")
+    parser.add_argument("--pin", action="store_true", help="the caller to a CPU of its own (Linux)")
     options = parser.parse_args()
+    cpus = sorted(os.sched_getaffinity(0)) if options.pin else []
     print(f"{platform.machine()}, {_core.usable_cpus()} CPUs for this process, ISA"
           f" {_core.default_isa()}, load {os.getloadavg()[0]:.1f}, batch 1")  # fmt: skip
     for name in options.models:
         model, xs = MODELS[name]()
         for kind in options.types:
-            counts = sorted({1, *options.threads})
-            engines = {n: Engine.load(model, compute_type=kind, threads=n) for n in counts}
+            engine = Engine.load(model, compute_type=kind, threads=max(options.threads))
+            if options.pin:
+                for x in xs:  # so that all threads are there
+                    engine.decode_batch([x] * 8 * max(options.threads), batch_size=1)
+                pin(cpus)
             for beam in options.beams:
                 print(f"\n{name} {kind} beam {beam}, ms a sentence\n{'threads':>8} {'median':>10}"
                       f" {'quarter':>10} {'best':>10} {'median x':>8} {'best x':>8}")  # fmt: skip
-                measure(engines, xs, beam, options.seconds)
+                measure(engine, sorted({1, *options.threads}), xs, beam, options.seconds)
 
 
 if __name__ == "__main__":
