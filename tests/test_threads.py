@@ -237,6 +237,26 @@ assert Engine.load(models.lstm_luong()).info.threads == 1
 """, OMP_NUM_THREADS="3")  # fmt: skip
 
 
+@linux
+def test_a_system_without_another_thread_leaves_the_caller() -> None:
+    process("""
+import resource
+_core.assume_cpus(2)
+one, two = large(1), large(2)
+expected = run(one)
+before = count()
+pages = int(open("/proc/self/statm").read().split()[0])
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (1 << 20), limits[1]))  # no other stack
+found = run(two)
+assert count() == before
+resource.setrlimit(resource.RLIMIT_AS, limits)
+assert found == expected
+assert run(two) == expected
+assert count() == before + 1
+""")
+
+
 FORK = """
 _core.assume_cpus(4)
 session, serial = large(3), large(1)

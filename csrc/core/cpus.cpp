@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 
 #include "core/parallel.h"
@@ -33,9 +34,12 @@ double least_quota(const std::string& mount, std::string path) {
   }
 }
 
-Limits fixed_limits() {
+Limits fixed_limits() noexcept {
   Limits limits;
-  limits.quota = group_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  try {
+    limits.quota = group_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  } catch (const std::exception&) {  // what cannot be read is no limit
+  }
   const char* limit = std::getenv("OMP_THREAD_LIMIT");
   if (limit != nullptr) limits.thread_limit = std::max(std::atoi(limit), 0);
   return limits;
@@ -68,7 +72,7 @@ double group_quota(const std::string& groups, const std::string& mount) {
   return least;
 }
 
-int usable_cpus() {
+int usable_cpus() noexcept {
   if (const int count = assumed.load(std::memory_order_relaxed); count > 0) return count;
   static const Limits fixed = fixed_limits();
   Limits limits = fixed;

@@ -21,7 +21,7 @@ int usable(const Limits& limits) noexcept;
 double group_quota(const std::string& groups, const std::string& mount);
 
 // usable() here and now. Quota and OMP_THREAD_LIMIT are read by the first call.
-int usable_cpus();
+int usable_cpus() noexcept;
 // From now on usable_cpus() is `count`; 0: what it is. For tests of more threads than CPUs.
 void assume_cpus(int count) noexcept;
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 #include <thread>
 
 #if defined(_OPENMP)
@@ -48,17 +48,17 @@ inline void watch_forks(void (*before)(), void (*after)(), void (*in_child)()) n
 }
 
 // Starts threads that run body(0) ... body(count - 1), are never waited for and take no signals.
-// False where the system has no more of them. They are the team of one OpenMP region that a thread
-// of its own enters and never leaves: a team that left its region would spin for milliseconds
-// before it sleeps, and a fork would leave the caller's OpenMP without threads.
+// Returns how many: fewer where the system has no more of them. They are the team of one OpenMP
+// region that a thread of its own enters and never leaves: a team that left its region would spin
+// for milliseconds before it sleeps, and a fork would leave the caller's OpenMP without threads.
 template <typename Body>
-bool start_threads(int count, Body body) noexcept {
+int start_threads(int count, Body body) noexcept {
 #if !defined(_WIN32)
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
 #endif
-  bool started = true;
+  int started = 0;
   try {
 #if defined(_OPENMP)
     std::thread([count, body] {
@@ -66,11 +66,11 @@ bool start_threads(int count, Body body) noexcept {
 #pragma omp parallel num_threads(count)
       body(omp_get_thread_num());
     }).detach();
+    started = count;
 #else
-    for (int n = 0; n < count; ++n) std::thread(body, n).detach();
+    for (; started < count; ++started) std::thread(body, started).detach();
 #endif
-  } catch (const std::system_error&) {
-    started = false;
+  } catch (const std::exception&) {  // no thread, or no memory for one
   }
 #if !defined(_WIN32)
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -103,11 +103,12 @@ Pool& pool() {
 Worker* start_workers(int count) noexcept {
   auto* workers = new (std::nothrow) Worker[static_cast<std::size_t>(count)];
   if (workers == nullptr) return nullptr;
-  if (!start_threads(count, [workers](int n) { workers[n].live(); })) {
+  const int started = start_threads(count, [workers](int n) { workers[n].live(); });
+  if (started == 0) {
     delete[] workers;
     return nullptr;
   }
-  for (int n = 0; n + 1 < count; ++n) workers[n].next = &workers[n + 1];
+  for (int n = 0; n + 1 < started; ++n) workers[n].next = &workers[n + 1];
   return workers;
 }
 
