@@ -123,7 +123,7 @@ def decode(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="Weights; with --json.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Batches decoded at once.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="The most that work at once.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Lines that share a step.")] = 64,
     isa: Annotated[str | None, typer.Option(help="Instruction set; else S2S_ISA.")] = None,
     compute_type: Annotated[str, typer.Option(help="Or bfloat16, int8, auto.")] = "float32",

@@ -23,16 +23,16 @@ from .model import Model
 from .options import DEFAULTS, DecodeOptions
 from .results import Check, Hypothesis, Result, Score
 from .self_test import compare
+from .threads import wanted
 from .vocabulary import MAX_INPUT_LENGTH, Inputs, core_input
-
-MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Info:
     """What an engine is made of.
 
-    parameters: numbers among the weights. compute_types: the type each weight is computed in.
+    threads: the most that a call works on. parameters: numbers among the weights.
+    compute_types: the type each weight is computed in.
     source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
     """
 
@@ -73,16 +73,15 @@ class Engine:
         origin: str | bytes | None = None,
         digest: str = "",
         compute_type: str | Mapping[str, str] = "float32",
-        threads: int = 1,
+        threads: int | str = 1,
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
     ) -> None:
-        _check_whole("threads", threads, MAX_THREADS)
         _check_whole("max_input_length", max_input_length, 1 << 30)
         if isa is not None and not isinstance(isa, str):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         self._model, self._origin, self._digest = model, origin, digest
-        self._threads, self._isa = threads, isa
+        self._threads, self._isa = wanted(threads), isa
         self._inputs = Inputs(model, max_input_length)
         self._options = DecodeOptions.of(model.generation, None, {})
         self._rules = CoreRules(model, self._inputs, self._options)
@@ -101,7 +100,7 @@ class Engine:
         source: Source,
         *,
         compute_type: str | Mapping[str, str] = "float32",
-        threads: int = 1,
+        threads: int | str = 1,
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
         importer: str | None = None,
@@ -112,7 +111,8 @@ class Engine:
 
         compute_type: float32, bfloat16 or int8 for every matrix, or types by the weights' names
         (docs/architecture.md); auto takes what a measurement says, other bits on other machines.
-        threads: sentences of `decode_batch` decoded at once. isa: the instruction set, by default
+        threads: the most that one call works on, where that pays, and never more than the process
+        has CPUs; "auto": OMP_NUM_THREADS, else all of them. isa: the instruction set, by default
         S2S_ISA or the fastest. max_input_length: longer sources are refused. importer: who wrote
         the checkpoint, where its names do not tell; it may need options of its own.
         Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
@@ -172,7 +172,7 @@ class Engine:
         xs: Iterable[object],
         *,
         batch_size: int = 64,
-        threads: int | None = None,
+        threads: int | str | None = None,
         show_progress: bool = False,
         prepared: bool = False,
         options: DecodeOptions | None = None,
@@ -180,14 +180,14 @@ class Engine:
     ) -> list[Result]:
         """The results of many sources, in their order: the bits of `decode` one by one.
 
-        batch_size: the most sentences that share a step. threads: batches decoded at once, by
-        default the engine's. A source may be a mapping by input name.
+        batch_size: the most sentences that share a step. threads: by default the engine's; batches
+        are decoded at once, large products of a batch shared by threads that are left over. A
+        source may be a mapping by input name.
         """
         if show_progress:
             raise NotImplementedError("show_progress is not built yet")
         _check_whole("batch_size", batch_size, 1 << 20)
-        if threads is not None:
-            _check_whole("threads", threads, MAX_THREADS)
+        count = self._threads if threads is None else wanted(threads)
         chosen = self._chosen(options, keywords)
         reads = []
         for number, x in enumerate(xs):
@@ -197,8 +197,8 @@ class Engine:
                 raise type(error)(f"source {number} of the batch: {error}") from None
         if not reads:
             return []
-        wanted = min(threads or self._threads, -(-len(reads) // batch_size))
-        sessions = [self._session() for _ in range(wanted)]
+        parallel = min(count, -(-len(reads) // batch_size))
+        sessions = [self._session(count // parallel) for _ in range(parallel)]
         try:
             if not self._has_decoder:
                 return [self._labelled(sessions[0], read, chosen) for read in reads]
@@ -402,14 +402,16 @@ class Engine:
             raise EngineClosedError("this engine is closed; load the model again")
 
     def _new_session(self) -> _core.Session:
-        return _core.Session(self._core, self._isa or "")
+        return _core.Session(self._core, self._isa or "", self._threads)
 
-    def _session(self) -> _core.Session:
+    def _session(self, threads: int | None = None) -> _core.Session:
         self._check_open()
         try:
-            return self._idle.pop()
+            session = self._idle.pop()
         except IndexError:
-            return self._new_session()
+            session = self._new_session()
+        session.threads = self._threads if threads is None else threads
+        return session
 
     def _read(
         self,

@@ -273,6 +273,7 @@ LOADING: dict[str, Case] = {
     "an instruction set that is no name": lambda: Engine.load(models.gru_plain(), isa=2),  # type: ignore[arg-type]
     "no threads": lambda: Engine.load(models.gru_plain(), threads=0),
     "threads that are a float": lambda: Engine.load(models.gru_plain(), threads=1.5),  # type: ignore[arg-type]
+    "threads that are a word": lambda: Engine.load(models.gru_plain(), threads="all"),
     "an input length of zero": lambda: Engine.load(models.gru_plain(), max_input_length=0),
     "a compute type that does not exist": lambda: Engine.load(
         models.gru_plain(), compute_type="f8"

@@ -54,7 +54,7 @@ int posix_memalign(void **out, size_t a, size_t n) {
 """
 
 SCRIPT = """
-import ctypes, itertools, json, sys
+import ctypes, itertools, json, os, sys
 sys.path.insert(0, sys.argv[2])
 import models
 from s2s_engine import DecodeOptions, Engine, _core
@@ -96,7 +96,14 @@ for name, make in models.DECODERS.items():
         }
         for kind, call in calls.items():
             found[f"{name} {isa} {weights} {kind}"] = [counted(call) for _ in range(3)]
-print(json.dumps(found))
+_core.assume_cpus(4)
+for types in ("float32", "int8"):
+    engine = Engine.load(models.lstm_luong(hidden=67, target=140), compute_type=types)
+    session = _core.Session(engine._core, "", 3, 1)
+    for beam in (1, 5):
+        call = lambda: session.decode([x], beam, beam, True, 9)
+        found[f"{types} beam {beam} on three threads"] = [counted(call) for _ in range(3)]
+print(json.dumps([found, len(os.listdir("/proc/self/task"))]))
 """
 
 
@@ -113,7 +120,9 @@ def test_no_heap_call_in_the_second_identical_decode(tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    counts: dict[str, Any] = json.loads(done.stdout)
+    counts: dict[str, Any]
+    counts, tasks = json.loads(done.stdout)
+    assert tasks >= 3  # workers took part
     for name, (first, second, third) in counts.items():
         # The first decode of an engine reserves its workspace: proof that the hook counts.
         if name.endswith("greedy"):

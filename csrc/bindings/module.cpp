@@ -10,7 +10,9 @@
 
 #include "bindings/constraints.h"
 #include "bindings/errors.h"
+#include "bindings/kernel_addresses.h"
 #include "bindings/rules.h"
+#include "bindings/threads.h"
 #include "core/entry.h"
 #include "core/errors.h"
 #include "core/isa.h"
@@ -145,13 +147,6 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
   }
   const py::gil_scoped_release release;
   return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
-}
-
-// The ranges that Python's options keep, for callers that do not come through them.
-void check_whole(const char* name, int64_t value, int64_t high) {
-  if (value < 1 || value > high)
-    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
-           std::to_string(high));
 }
 
 // Seconds of a product of some rows with a weight, by compute type.
@@ -428,16 +423,6 @@ Floats forced_logits(Session& session, const py::list& inputs, py::handle target
   return Floats(array_of(logits).reshape({steps, static_cast<py::ssize_t>(-1)}));
 }
 
-// Addresses of the kernels that a session runs, for the test that disassembles them.
-std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
-  const Kernels& k = session.kernels();
-  const auto address = [](auto* function) { return reinterpret_cast<std::uintptr_t>(function); };
-  return {address(k.linear),    address(k.copy),      address(k.binary),    address(k.interpolate),
-          address(k.map),       address(k.softmax),   address(k.pool),      address(k.lstm_gates),
-          address(k.gru_gates), address(k.gru_reset), address(k.attention), address(k.normaliser),
-          address(k.top_k)};
-}
-
 }  // namespace
 }  // namespace s2s
 
@@ -446,6 +431,7 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The C++ core of s2s_engine; use s2s_engine.Engine.";
   py::register_exception_translator(&translate);
   module.def("available_isas", &available_isas);
+  bind_threads(module);
   module.def("default_isa", [] { return std::string(kernels_for("").isa); });
   module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
@@ -473,9 +459,10 @@ PYBIND11_MODULE(_core, module) {
            py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
            py::arg("max_nodes") = 0);
   py::class_<Session>(module, "Session")
-      .def(py::init<std::shared_ptr<const Model>, const std::string&>(), py::arg("model"),
-           py::arg("isa"))
+      .def(py::init(&make_session), py::arg("model"), py::arg("isa"), py::arg("threads") = 1,
+           py::arg("member_bytes") = Session::kMemberBytes)
       .def_property_readonly("isa", &Session::isa)
+      .def_property("threads", &Session::threads, &set_threads)
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
       .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("decode", &decode, py::arg("inputs"), py::arg("beam_size"), py::arg("num_hypotheses"),

@@ -16,6 +16,13 @@ namespace s2s {
 
 [[noreturn]] inline void refuse(const std::string& what) { throw Error(ErrorKind::input, what); }
 
+// The ranges that Python's options keep, for callers that do not come through them.
+inline void check_whole(const char* name, int64_t value, int64_t high) {
+  if (value < 1 || value > high)
+    refuse(std::string(name) + " is " + std::to_string(value) + ", must be 1 to " +
+           std::to_string(high));
+}
+
 template <typename Word>
 struct Named {
   const char* name;

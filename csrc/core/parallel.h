@@ -1,48 +1,81 @@
-// The one place of OpenMP: work items over a team of threads, and what a fork does to the team.
+// The one place of OpenMP and of what operating systems and CPUs do differently about threads:
+// starting them, pausing one, counting the CPUs that it may use, forks. Knows nothing of work.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
+#include <algorithm>
+#include <exception>
+#include <thread>
 
 #if defined(_OPENMP)
 #include <omp.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if !defined(_WIN32)
 #include <pthread.h>
-#endif
+#include <signal.h>
 #endif
 
 namespace s2s {
 
-#if defined(_OPENMP)
-// True in the child of a fork whose parent had a team: its threads did not come along, and
-// entering OpenMP again would wait for them for ever.
-inline std::atomic<bool> team_is_dead = false;
-inline std::atomic<bool> team_was_used = false;
-
-inline void watch_forks() {
-#if !defined(_WIN32)
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { team_is_dead = team_was_used.load(); });
-  static_cast<void>(registered);
+// What a loop that waits does in each turn, so that it takes little from the CPU's other thread.
+inline void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
 #endif
 }
-#endif
 
-// body(item, thread) for item 0 ... count-1 on up to `threads` threads, items handed out in turn.
-// The body must not throw. One thread never enters OpenMP.
-template <typename Body>
-void parallel_for(int64_t count, int threads, const Body& body) noexcept {
-#if defined(_OPENMP)
-  if (threads > 1 && count > 1 && !team_is_dead) {
-    watch_forks();
-    team_was_used = true;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int64_t item = 0; item < count; ++item) body(item, omp_get_thread_num());
-    return;
-  }
+// The CPUs that the calling thread may run on.
+inline int allowed_cpus() noexcept {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(CPU_COUNT(&set), 1);
 #endif
-  static_cast<void>(threads);
-  for (int64_t item = 0; item < count; ++item) body(item, 0);
+  return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
+}
+
+// `before` and `after` run around every fork from now on, `in_child` in the child in place of
+// `after`.
+inline void watch_forks(void (*before)(), void (*after)(), void (*in_child)()) noexcept {
+#if !defined(_WIN32)
+  pthread_atfork(before, after, in_child);
+#else
+  static_cast<void>(before), static_cast<void>(after), static_cast<void>(in_child);
+#endif
+}
+
+// Starts threads that run body(0) ... body(count - 1), are never waited for and take no signals.
+// Returns how many: fewer where the system has no more of them. They are the team of one OpenMP
+// region that a thread of its own enters and never leaves: a team that left its region would spin
+// for milliseconds before it sleeps, and a fork would leave the caller's OpenMP without threads.
+template <typename Body>
+int start_threads(int count, Body body) noexcept {
+#if !defined(_WIN32)
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
+  int started = 0;
+  try {
+#if defined(_OPENMP)
+    std::thread([count, body] {
+      omp_set_dynamic(0);
+#pragma omp parallel num_threads(count)
+      body(omp_get_thread_num());
+    }).detach();
+    started = count;
+#else
+    for (; started < count; ++started) std::thread(body, started).detach();
+#endif
+  } catch (const std::exception&) {  // no thread, or no memory for one
+  }
+#if !defined(_WIN32)
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#endif
+  return started;
 }
 
 }  // namespace s2s

@@ -4,7 +4,7 @@
 #include <exception>
 #include <numeric>
 
-#include "core/parallel.h"
+#include "core/team.h"
 
 namespace s2s {
 namespace {
@@ -46,15 +46,15 @@ std::vector<Hypotheses> decode_batch(std::span<Session* const> sessions,
       results[order[n]].assign(hypotheses.begin(), hypotheses.end());
     }
   };
-  parallel_for(static_cast<int64_t>(batches), static_cast<int>(sessions.size()),
-               [&](int64_t batch, int thread) {
-                 const auto b = static_cast<std::size_t>(batch);
-                 try {
-                   run(b, *sessions[static_cast<std::size_t>(thread)]);
-                 } catch (...) {
-                   failures[b] = std::current_exception();
-                 }
-               });
+  Team team(static_cast<int>(sessions.size()));
+  team.run(static_cast<int64_t>(batches), team.threads(), [&](int64_t batch, int member) noexcept {
+    const auto b = static_cast<std::size_t>(batch);
+    try {
+      run(b, *sessions[static_cast<std::size_t>(member)]);
+    } catch (...) {
+      failures[b] = std::current_exception();
+    }
+  });
   for (const std::exception_ptr& failure : failures)
     if (failure) std::rethrow_exception(failure);
   return results;

@@ -11,6 +11,9 @@
 
 namespace s2s {
 
+// What ranking a logit costs, in the bytes that a product streams in its time.
+constexpr int64_t kRankBytes = 24;
+
 Model::Model(const ModelSpec& spec, TargetRule target)
     : plan_(make_plan(spec)), target_(std::move(target)) {
   const auto known = [this](int32_t id) { return id >= 0 && id < vocabulary(); };
@@ -32,6 +35,7 @@ class Session::Busy {
   }
   ~Busy() {
     session_.options_.rules.constraints.reset();  // a caller's function may be among them
+    session_.team_.rest();
     session_.busy_.clear(std::memory_order_release);
   }
   Busy(const Busy&) = delete;
@@ -42,12 +46,21 @@ class Session::Busy {
   Entry entry_;
 };
 
-Session::Session(std::shared_ptr<const Model> model, const std::string& isa)
+Session::Session(std::shared_ptr<const Model> model, const std::string& isa, int threads,
+                 int64_t member_bytes)
     : model_(std::move(model)),
       plan_(model_->plan()),
       kernels_(kernels_for(isa)),
       workspace_(plan_),
-      frames_(plan_) {}
+      frames_(plan_),
+      member_bytes_(member_bytes),
+      team_(threads, member_bytes) {}
+
+void Session::set_threads(int threads) {
+  if (threads == team_.threads()) return;
+  const Busy busy(*this);
+  team_.resize(threads, member_bytes_);
+}
 
 const SearchResults& Session::decode(std::span<const Source> sources, const DecodeRequest& request,
                                      std::span<const int32_t> max_lengths, Prompts prompts) {
@@ -133,7 +146,8 @@ std::vector<Session::Label> Session::label(const Source& source, std::size_t ind
   std::vector<Label> labels;
   for (int64_t row = 0; row < logits.rows; ++row) {
     const float* x = logits.data + row * logits.stride;
-    const LogSoftmax log_prob = log_softmax(x, logits.size, "position", row, 0);
+    const LogSoftmax log_prob =
+        log_softmax(kernels_.normaliser(x, logits.size), "position", row, 0);
     Candidate best;
     kernels_.top_k(x, logits.size, 1, &best);
     labels.push_back({best.id, log_prob(best.value)});
@@ -276,33 +290,51 @@ void Session::load_inputs(std::span<const Source> sources) {
 
 // --- one step ---
 
+// Rows are ranked by any member of the team, each as a whole. Rows that a filter changes are ranked
+// by the caller in their order: a caller's function or a random sequence may be in it.
 void Session::step(std::span<const StepRow> rows, StepScores& scores) {
   run_step(rows);
   const auto count = static_cast<std::size_t>(scores.count);
   scores.candidates.resize(rows.size() * count);
   scores.wanted_log_probs.resize(scores.wanted.size());
-  const int64_t width = padded(plan_.logits.type.size);
+  normalisers_.resize(rows.size());
+  const int64_t size = plan_.logits.type.size, number = static_cast<int64_t>(rows.size());
+  const auto logits_of = [&](std::size_t row) {
+    return workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(row) * padded(size);
+  };
+  const auto best_of = [&](std::size_t row, const float* logits) noexcept {
+    if (count > 0)
+      kernels_.top_k(logits, size, scores.count, scores.candidates.data() + row * count);
+  };
+  const auto rank = [&](int64_t row, int) noexcept {
+    const auto r = static_cast<std::size_t>(row);
+    normalisers_[r] = kernels_.normaliser(logits_of(r), size);
+    best_of(r, logits_of(r));
+  };
+  if (scores.filter == nullptr)
+    team_.run(number, team_.members_for(number * size * kRankBytes), rank);
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    const float* logits = workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(r) * width;
+    const float* logits = logits_of(r);
     if (scores.filter != nullptr) {
-      filtered_.assign(logits, logits + plan_.logits.type.size);
+      filtered_.assign(logits, logits + size);
       scores.filter->adjust(static_cast<int32_t>(r), filtered_);
       logits = filtered_.data();
+      normalisers_[r] = kernels_.normaliser(logits, size);
     }
     const LogSoftmax log_prob =
-        log_softmax(logits, plan_.logits.type.size, "step", rows[r].step, rows[r].sentence);
-    if (scores.filter != nullptr) scores.filter->mask(static_cast<int32_t>(r), filtered_);
+        log_softmax(normalisers_[r], "step", rows[r].step, rows[r].sentence);
+    if (scores.filter != nullptr) {
+      scores.filter->mask(static_cast<int32_t>(r), filtered_);
+      best_of(r, logits);
+    }
     if (!scores.wanted.empty()) scores.wanted_log_probs[r] = log_prob(logits[scores.wanted[r]]);
-    if (count == 0) continue;
     Candidate* best = scores.candidates.data() + r * count;
-    kernels_.top_k(logits, plan_.logits.type.size, scores.count, best);
     for (std::size_t n = 0; n < count; ++n) best[n].value = log_prob(best[n].value);
   }
 }
 
-LogSoftmax Session::log_softmax(const float* logits, int64_t size, const char* what, int64_t where,
+LogSoftmax Session::log_softmax(const Normaliser32& found, const char* what, int64_t where,
                                 int32_t sentence) const {
-  const Normaliser32 found = kernels_.normaliser(logits, size);
   if (!std::isfinite(found.sum) || !std::isfinite(found.maximum))
     throw Error(ErrorKind::numerical, "the logits of " + std::string(what) + " " +
                                           std::to_string(where) + " of sentence " +

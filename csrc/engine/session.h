@@ -1,4 +1,4 @@
-// A decode in progress: one model, one kernel table, one workspace. One thread at a time.
+// A decode in progress: one model, one kernel table, one workspace, one team. One caller at a time.
 #pragma once
 
 #include <atomic>
@@ -43,13 +43,18 @@ struct LogSoftmax {
 
 class Session : private StepModel {
  public:
-  // `isa` as kernels_for() takes it.
-  Session(std::shared_ptr<const Model> model, const std::string& isa);
+  // `isa` as kernels_for() takes it. One call runs on at most `threads` threads, a product on as
+  // many as have `member_bytes` each (core/team.h).
+  Session(std::shared_ptr<const Model> model, const std::string& isa, int threads = 1,
+          int64_t member_bytes = kMemberBytes);
+  static constexpr int64_t kMemberBytes = Team::kMemberBytes;
 
   const char* isa() const noexcept { return kernels_.isa; }
   // The functions that run; a test disassembles them.
   const Kernels& kernels() const noexcept { return kernels_; }
   const Model& model() const noexcept { return *model_; }
+  int threads() const noexcept { return team_.threads(); }
+  void set_threads(int threads);  // throws Error(busy)
   int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
 
   // Decodes sentences together; an exact search takes one. Throws Error(input), Error(numerical),
@@ -100,10 +105,10 @@ class Session : private StepModel {
   void move_positions(const PlanState& state, std::span<const StepRow> rows);
   void run_step(std::span<const StepRow> rows);
   // Throws Error(numerical) naming `where` for logits that are no numbers.
-  LogSoftmax log_softmax(const float* logits, int64_t size, const char* what, int64_t where,
+  LogSoftmax log_softmax(const Normaliser32& found, const char* what, int64_t where,
                          int32_t sentence) const;
-  Context context(const Frame& frame) const noexcept {
-    return {kernels_, frame, frames_.sentences(), workspace_.slots()};
+  Context context(const Frame& frame) noexcept {
+    return {kernels_, frame, frames_.sentences(), workspace_.slots(), &team_};
   }
 
   std::shared_ptr<const Model> model_;
@@ -115,9 +120,12 @@ class Session : private StepModel {
   Search search_;
   SearchResults results_;
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  int64_t member_bytes_;
+  Team team_;
 
-  std::vector<float> alignment_;  // of one step, packed: positions x heads
-  std::vector<float> filtered_;   // [vocabulary], the logits of a row that options change
+  std::vector<Normaliser32> normalisers_;  // of one step, by row
+  std::vector<float> alignment_;           // of one step, packed: positions x heads
+  std::vector<float> filtered_;            // [vocabulary], the logits of a row that options change
   SearchOptions options_;
 };
 

@@ -62,6 +62,7 @@ struct Bytes {
   const float* scale = nullptr;
   const int32_t* offset = nullptr;
   float* scratch = nullptr;
+  bool quantised = false;  // the scratch holds the inputs already
 };
 inline constexpr int64_t kMaxBytesDepth = int64_t{1} << 17;
 // A row's bytes, as far as whole registers are stored behind them, and its scale.
@@ -243,6 +244,7 @@ struct Candidate {
 struct Kernels {
   const char* isa;
   void (*linear)(const Linear&) noexcept;
+  void (*quantise)(const Linear&) noexcept;  // the inputs of a product of bytes, into its scratch
   void (*copy)(const Copy&) noexcept;
   void (*binary)(const BinaryMap&) noexcept;
   void (*interpolate)(const Interpolate&) noexcept;

@@ -146,7 +146,7 @@ void linear(const Linear& a) noexcept {
   if (a.depth == 0) {
     start_rows(a);
   } else if (a.bytes.weight != nullptr) {
-    quantise_rows(a);
+    if (!a.bytes.quantised) quantise(a);
     all_tiles(a, a.bytes.weight);
   } else if (a.words != nullptr) {
     all_tiles(a, a.words);

@@ -22,7 +22,7 @@ inline float largest_magnitude(const Linear& a, int64_t row) noexcept {
 
 // Each row's bytes go to its part of the scratch, the scale that they are to be multiplied with to
 // the last float there.
-inline void quantise_rows(const Linear& a) noexcept {
+void quantise(const Linear& a) noexcept {
   const int64_t stride = quantised_stride(a.depth);
   for (int64_t r = 0; r < a.rows; ++r) {
     const float largest = largest_magnitude(a, r);

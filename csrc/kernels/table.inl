@@ -16,6 +16,6 @@
 // clang-format on
 
 constexpr Kernels make_table(const char* isa) {
-  return {isa,        linear,    copy,      binary,     interpolate, map,        softmax, pool,
-          lstm_gates, gru_gates, gru_reset, layer_norm, attention,   normaliser, top_k};
+  return {isa,  linear,     quantise,  copy,      binary,     interpolate, map,        softmax,
+          pool, lstm_gates, gru_gates, gru_reset, layer_norm, attention,   normaliser, top_k};
 }

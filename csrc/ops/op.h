@@ -11,6 +11,7 @@
 
 #include "core/errors.h"
 #include "core/memory.h"
+#include "core/team.h"
 #include "kernels/kernels.h"
 
 namespace s2s {
@@ -110,12 +111,13 @@ struct Frame {
   }
 };
 
-// What an Op runs against: one frame, the slots' addresses, one kernel table.
+// What an Op runs against: one frame, the slots' addresses, one kernel table, one team.
 struct Context {
   const Kernels& kernels;
   const Frame& frame;
   const Frame& sentences;
   float* const* slots;
+  Team* team = nullptr;  // shares large products; nullptr: the caller alone
 
   float* floats(SlotId slot) const noexcept { return slots[slot]; }
   int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(slots[slot]); }

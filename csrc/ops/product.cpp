@@ -150,7 +150,45 @@ void Product::run(const Context& context, std::span<const Segment> segments, int
                   .scale = scale_.floats(),
                   .offset = reinterpret_cast<const int32_t*>(offset_.bytes()),
                   .scratch = context.floats(scratch_)};
-  context.kernels.linear(call);
+  const int members = context.team != nullptr ? context.team->members_for(cost(rows)) : 1;
+  if (members > 1)
+    share(context, call, members);
+  else
+    context.kernels.linear(call);
+}
+
+// A few rows stream the weights at one speed; with more, multiplications take the time.
+int64_t Product::cost(int64_t rows) const noexcept {
+  const int64_t size = type_ == ComputeType::float32 ? 4 : type_ == ComputeType::bfloat16 ? 2 : 1;
+  return size * width() * depth_ * std::max<int64_t>(rows / 4, 1);
+}
+
+// Members take some panels each: every output is computed as it is by one thread.
+void Product::share(const Context& context, const Linear& whole, int members) const noexcept {
+  Linear call = whole;
+  if (call.bytes.weight != nullptr) {
+    context.kernels.quantise(call);
+    call.bytes.quantised = true;
+  }
+  constexpr int64_t kParts = 4, kTile = 4;  // parts of a member; panels that a tile wants
+  int64_t size = (panels_ + kParts * members - 1) / (kParts * members);
+  size = size < kTile ? std::min(kTile, (panels_ + members - 1) / members)
+                      : (size + kTile - 1) / kTile * kTile;
+  context.team->run((panels_ + size - 1) / size, members, [&](int64_t number, int) noexcept {
+    Linear part = call;
+    const int64_t panel = number * size, column = panel * kLanes;
+    part.panels = std::min(size, panels_ - panel);
+    part.out.data += column;
+    if (part.init.data != nullptr) part.init.data += column;
+    if (part.weight != nullptr) part.weight += column * depth_;
+    if (part.words != nullptr) part.words += column * depth_;
+    if (part.bytes.weight != nullptr) {
+      part.bytes.weight += column * ((depth_ + 3) / 4 * 4);
+      part.bytes.scale += column;
+      part.bytes.offset += column;
+    }
+    context.kernels.linear(part);
+  });
 }
 
 InputProduct::InputProduct(std::span<const float> padded_bias)

@@ -60,6 +60,8 @@ class Product {
   void pack_floats(const Matrix& matrix);
   void pack_words(const Matrix& matrix);
   void pack_bytes(const Matrix& matrix);
+  int64_t cost(int64_t rows) const noexcept;
+  void share(const Context& context, const Linear& whole, int members) const noexcept;
 
   Memory weight_;
   Memory scale_, offset_;  // int8: by output
