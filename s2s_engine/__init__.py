@@ -4,10 +4,13 @@
 import logging as _logging
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from ._core import CancelToken
 from ._version import __version__
 from .demo import demo_model
 from .engine import Engine, Info
 from .errors import (
+    DecodeCancelled,
+    DecodeStopped,
     DecodeTimeout,
     EngineBusy,
     EngineClosedError,
@@ -28,8 +31,11 @@ if _TYPE_CHECKING:
 _logging.getLogger("s2s_engine").addHandler(_logging.NullHandler())
 
 __all__ = [
+    "CancelToken",
     "Check",
+    "DecodeCancelled",
     "DecodeOptions",
+    "DecodeStopped",
     "DecodeTimeout",
     "Engine",
     "EngineBusy",

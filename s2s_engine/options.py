@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from math import floor
 from typing import Any, TypeAlias
 
+from ._core import CancelToken
 from .errors import InputError
 from .search_rules import PENALTIES, PRESETS, SearchRule
 
@@ -16,6 +17,7 @@ MAX_BEAM = 1024
 MAX_STEPS = 1_000_000
 MAX_PENALTY = 10.0
 MAX_PATIENCE = 1000.0
+MAX_SECONDS = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,9 @@ class DecodeOptions:
     a name of docs/search.md, or `search` with its parts; a call that gives either puts aside all
     that the model says of the rule. patience: for rules that stop at beam_size * patience ended
     hypotheses. length_penalty, length_penalty_kind: what scores are divided by. min_length: no end
-    token before so many ids, itself included.
+    token before so many ids, itself included. timeout: seconds from the call on, after which it
+    raises DecodeTimeout; cancel: a CancelToken, for DecodeCancelled. Both take effect within one
+    step, with what there is so far as the error's `result`.
     The other names are fixed for later versions; setting one raises NotImplementedError.
     Raises InputError for a value out of range.
     """
@@ -61,7 +65,7 @@ class DecodeOptions:
     replace_unknowns: bool = False
     return_logits: bool = False
     timeout: float | None = None
-    cancel: Any = None
+    cancel: CancelToken | None = None
 
     def __post_init__(self) -> None:
         for name in LATER:
@@ -82,6 +86,12 @@ class DecodeOptions:
         self._check_rule()
         _number("length_penalty", self.length_penalty, -MAX_PENALTY, MAX_PENALTY)
         _one_of("length_penalty_kind", self.length_penalty_kind, PENALTIES)
+        if self.timeout is not None:
+            _number("timeout", self.timeout, 0.0, MAX_SECONDS)
+        if self.cancel is not None and not isinstance(self.cancel, CancelToken):
+            raise InputError(
+                f"cancel is {type(self.cancel).__name__}, must be a CancelToken or None"
+            )
         _whole("min_length", self.min_length, 0, MAX_STEPS)
         if isinstance(self.max_length, int) and self.min_length > self.max_length:
             raise InputError(
@@ -214,6 +224,6 @@ DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Decode
 RULE = ("early_stop", "search", "patience")
 BUILT = (
     "beam_size", "num_hypotheses", "max_length", "return_attention", *RULE, "length_penalty",
-    "length_penalty_kind", "min_length",
+    "length_penalty_kind", "min_length", "timeout", "cancel",
 )  # fmt: skip
 LATER = tuple(name for name in DEFAULTS if name not in BUILT)

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/entry.h"
 #include "core/errors.h"
 #include "core/isa.h"
 #include "core/logarithm.h"
+#include "engine/busy.h"
 
 namespace s2s {
 
@@ -23,62 +23,49 @@ Model::Model(const ModelSpec& spec, TargetRule target)
     throw Error(ErrorKind::model_format, "target: end names an id outside the vocabulary");
 }
 
-// Holds a session for one call: the floating-point environment, and nobody else inside.
-class Session::Busy {
- public:
-  explicit Busy(Session& session) : session_(session) {
-    if (session_.busy_.test_and_set(std::memory_order_acquire))
-      throw Error(ErrorKind::busy, "this session is in use by another thread; use one per thread");
-  }
-  ~Busy() { session_.busy_.clear(std::memory_order_release); }
-  Busy(const Busy&) = delete;
-  Busy& operator=(const Busy&) = delete;
-
- private:
-  Session& session_;
-  Entry entry_;
-};
-
-Session::Session(std::shared_ptr<const Model> model, const std::string& isa)
+Session::Session(std::shared_ptr<const Model> model, const std::string& isa, int64_t max_bytes)
     : model_(std::move(model)),
       plan_(model_->plan()),
       kernels_(kernels_for(isa)),
-      workspace_(plan_),
+      workspace_(plan_, max_bytes),
       frames_(plan_) {}
 
 const SearchResults& Session::decode(std::span<const Source> sources, const DecodeRequest& request,
-                                     std::span<const int32_t> max_lengths, Prompts prompts) {
-  const Busy busy(*this);
+                                     std::span<const int32_t> max_lengths, Prompts prompts,
+                                     Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin(sources, request.beam_size);
-  options_.start = model_->target().start;
-  options_.end.assign(model_->target().end.begin(), model_->target().end.end());
-  options_.beam_size = request.beam_size;
-  options_.num_hypotheses = request.num_hypotheses;
-  options_.alignment = request.alignment;
-  options_.prompts = prompts;
-  options_.rules = request.rules;
+  fill(options_, request, prompts);
   search_.run(*this, options_, max_lengths, results_);
   return results_;
 }
 
 const SearchResults& Session::score(std::span<const Source> sources,
                                     std::span<const std::span<const int32_t>> targets,
-                                    bool alignment, Prompts prompts, const LengthPenalty& penalty) {
-  const Busy busy(*this);
+                                    bool alignment, Prompts prompts, const LengthPenalty& penalty,
+                                    Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin(sources, 1);
-  options_.start = model_->target().start;
-  options_.end.assign(model_->target().end.begin(), model_->target().end.end());
-  options_.beam_size = options_.num_hypotheses = 1;
-  options_.alignment = alignment;
-  options_.prompts = prompts;
-  options_.rules = {};
-  options_.rules.penalty = penalty;
+  DecodeRequest request;
+  request.alignment = alignment;
+  request.rules.penalty = penalty;
+  fill(options_, request, prompts);
   search_.score(*this, options_, targets, results_);
   return results_;
 }
 
-void Session::encode(const Source& source) {
-  const Busy busy(*this);
+void Session::fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const {
+  options.start = model_->target().start;
+  options.end.assign(model_->target().end.begin(), model_->target().end.end());
+  options.beam_size = request.beam_size;
+  options.num_hypotheses = request.num_hypotheses;
+  options.alignment = request.alignment;
+  options.prompts = prompts;
+  options.rules = request.rules;
+}
+
+void Session::encode(const Source& source, Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin({&source, 1}, 0);
 }
 
@@ -92,9 +79,11 @@ Session::OutputView Session::output(std::size_t index) const noexcept {
           value.level == Level::fixed ? 0 : padded(value.type.size)};
 }
 
-std::vector<Session::Label> Session::label(const Source& source, std::size_t index) {
-  const Busy busy(*this);
+std::vector<Session::Label> Session::label(const Source& source, std::size_t index,
+                                           Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin({&source, 1}, 0);
+  if (interrupted()) return {};
   const OutputView logits = output(index);
   std::vector<Label> labels;
   for (int64_t row = 0; row < logits.rows; ++row) {
@@ -105,6 +94,27 @@ std::vector<Session::Label> Session::label(const Source& source, std::size_t ind
     labels.push_back({best.id, log_prob(best.value)});
   }
   return labels;
+}
+
+std::vector<float> Session::score_labels(const Source& source, std::size_t index,
+                                         std::span<const int32_t> labels) {
+  const Busy busy(*this);
+  begin({&source, 1}, 0);
+  const OutputView logits = output(index);
+  if (logits.rows != static_cast<int64_t>(labels.size()))
+    throw Error(ErrorKind::input, "the target has " + std::to_string(labels.size()) +
+                                      " tokens, must have " + std::to_string(logits.rows) +
+                                      ", one for each that this model labels");
+  std::vector<float> log_probs;
+  for (int64_t row = 0; row < logits.rows; ++row) {
+    const float* x = logits.data + row * logits.stride;
+    const int32_t label = labels[static_cast<std::size_t>(row)];
+    if (label < 0 || label >= logits.size)
+      throw Error(ErrorKind::input, "label " + std::to_string(label) + " is outside the " +
+                                        std::to_string(logits.size) + " of this model");
+    log_probs.push_back(log_softmax(x, logits.size, "position", row, 0)(x[label]));
+  }
+  return log_probs;
 }
 
 std::vector<float> Session::forced_logits(const Source& source, std::span<const int32_t> target,
@@ -125,6 +135,12 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
     std::copy_n(workspace_.floats(plan_.logits.slot), size, logits.data() + (n - first) * size);
   }
   return logits;
+}
+
+double Session::workspace_bytes_for(int64_t length, int32_t beam,
+                                    int32_t sentences) const noexcept {
+  const double n = sentences, s = static_cast<double>(length), k = beam;
+  return workspace_.bytes_for({{n, n * s, n * s * s}, {n * k, n * k * s, n * k * s * s}});
 }
 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
@@ -158,7 +174,8 @@ void Session::begin(std::span<const Source> sources, int32_t beam) {
   workspace_.reserve(
       {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
   load_inputs(sources);
-  for (const auto& op : plan_.sentence_ops) op->run(context(frames_.sentences()));
+  for (const auto& op : plan_.sentence_ops)
+    if (!interrupted()) op->run(context(frames_.sentences()));
 }
 
 void Session::check_sources(std::span<const Source> sources) const {
@@ -240,12 +257,17 @@ void Session::load_inputs(std::span<const Source> sources) {
 
 void Session::step(std::span<const StepRow> rows, StepScores& scores) {
   run_step(rows);
+  rank(rows, 0, scores);
+}
+
+void Session::rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores) const {
   const auto count = static_cast<std::size_t>(scores.count);
   scores.candidates.resize(rows.size() * count);
   scores.wanted_log_probs.resize(scores.wanted.size());
   const int64_t width = padded(plan_.logits.type.size);
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    const float* logits = workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(r) * width;
+    const float* logits =
+        workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(first + r) * width;
     const LogSoftmax log_prob =
         log_softmax(logits, plan_.logits.type.size, "step", rows[r].step, rows[r].sentence);
     if (!scores.wanted.empty()) scores.wanted_log_probs[r] = log_prob(logits[scores.wanted[r]]);
@@ -267,17 +289,19 @@ LogSoftmax Session::log_softmax(const float* logits, int64_t size, const char* w
   return {found.maximum, static_cast<float>(natural_log(found.sum))};
 }
 
+void Session::check_step(const StepRow& row) const {
+  if (plan_.step >= 0 && row.step >= plan_.step_bound)
+    throw Error(ErrorKind::input, "step " + std::to_string(row.step) + " is beyond the model's " +
+                                      std::to_string(plan_.step_bound) + "; lower max_length");
+}
+
 void Session::run_step(std::span<const StepRow> rows) {
   frames_.step(rows);
   move_states(rows);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     workspace_.ids(plan_.token)[r] = rows[r].token;
-    if (plan_.step < 0) continue;
-    if (rows[r].step >= plan_.step_bound)
-      throw Error(ErrorKind::input, "step " + std::to_string(rows[r].step) +
-                                        " is beyond the model's " +
-                                        std::to_string(plan_.step_bound) + "; lower max_length");
-    workspace_.ids(plan_.step)[r] = rows[r].step;
+    check_step(rows[r]);
+    if (plan_.step >= 0) workspace_.ids(plan_.step)[r] = rows[r].step;
   }
   for (const auto& op : plan_.row_ops) op->run(context(frames_.rows()));
   if (plan_.alignment.slot < 0 || !options_.alignment) return;

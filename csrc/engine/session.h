@@ -43,24 +43,31 @@ struct LogSoftmax {
 
 class Session : private StepModel {
  public:
-  // `isa` as kernels_for() takes it.
-  Session(std::shared_ptr<const Model> model, const std::string& isa);
+  // `isa` as kernels_for() takes it; no call takes a workspace of more than `max_bytes`.
+  Session(std::shared_ptr<const Model> model, const std::string& isa,
+          int64_t max_bytes = Workspace::kMaxBytes);
 
   const char* isa() const noexcept { return kernels_.isa; }
   // The functions that run; a test disassembles them.
   const Kernels& kernels() const noexcept { return kernels_; }
   const Model& model() const noexcept { return *model_; }
   int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+  int64_t max_bytes() const noexcept { return workspace_.max_bytes(); }
+  // The workspace of `sentences` sources of one length under a beam, in bytes.
+  double workspace_bytes_for(int64_t length, int32_t beam, int32_t sentences) const noexcept;
 
-  // Decodes sentences together. Throws Error(input), Error(numerical), Error(busy).
+  // Decodes sentences together. Throws Error(input), Error(numerical), Error(busy). Interrupted,
+  // it gives what it has: live hypotheses with the reason `interrupted`.
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
-                              std::span<const int32_t> max_lengths, Prompts prompts = {});
+                              std::span<const int32_t> max_lengths, Prompts prompts = {},
+                              Interruption* interruption = nullptr);
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,
-                             Prompts prompts = {}, const LengthPenalty& penalty = {});
+                             Prompts prompts = {}, const LengthPenalty& penalty = {},
+                             Interruption* interruption = nullptr);
   // Runs the encoder over one sentence; `output` reads what it left, until the next call.
-  void encode(const Source& source);
+  void encode(const Source& source, Interruption* interruption = nullptr);
   struct OutputView {
     const float* data;
     Kind kind;
@@ -75,31 +82,44 @@ class Session : private StepModel {
     int32_t id;
     float log_prob;
   };
-  std::vector<Label> label(const Source& source, std::size_t index);
+  std::vector<Label> label(const Source& source, std::size_t index,
+                           Interruption* interruption = nullptr);
+  // The log-probabilities of given labels, one for each row.
+  std::vector<float> score_labels(const Source& source, std::size_t index,
+                                  std::span<const int32_t> labels);
   // Logits of every step of one target under teacher forcing: [steps, vocabulary].
   std::vector<float> forced_logits(const Source& source, std::span<const int32_t> target,
                                    std::span<const int32_t> prompt = {});
 
  private:
   class Busy;
+  friend class Batch;
+  friend class DecoderState;
 
   int32_t vocabulary() const noexcept override;
   void step(std::span<const StepRow> rows, StepScores& scores) override;
   std::span<const float> alignment(int32_t row) const noexcept override;
   int32_t source_length(int32_t sentence) const noexcept override;
+  bool interrupted() noexcept override {
+    return interruption_ != nullptr && interruption_->asked();
+  }
 
   void begin(std::span<const Source> sources, int32_t beam);
+  void fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const;
   void check_sources(std::span<const Source> sources) const;
   void load_inputs(std::span<const Source> sources);
   int64_t length_of(const Source& source) const noexcept;
   void move_states(std::span<const StepRow> rows);
   void move_positions(const PlanState& state, std::span<const StepRow> rows);
+  void check_step(const StepRow& row) const;
   void run_step(std::span<const StepRow> rows);
+  // Scores of the rows of the last step from `first` on.
+  void rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores) const;
   // Throws Error(numerical) naming `where` for logits that are no numbers.
   LogSoftmax log_softmax(const float* logits, int64_t size, const char* what, int64_t where,
                          int32_t sentence) const;
   Context context(const Frame& frame) const noexcept {
-    return {kernels_, frame, frames_.sentences(), workspace_.slots()};
+    return {kernels_, frame, frames_.sentences(), workspace_.slots(), interruption_};
   }
 
   std::shared_ptr<const Model> model_;
@@ -111,6 +131,7 @@ class Session : private StepModel {
   Search search_;
   SearchResults results_;
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  Interruption* interruption_ = nullptr;  // of the call that is running
 
   std::vector<float> alignment_;  // of one step, packed: positions x heads
   SearchOptions options_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "core/interruption.h"
 #include "core/memory.h"
 #include "kernels/kernels.h"
 
@@ -109,7 +110,10 @@ struct Context {
   const Frame& frame;
   const Frame& sentences;
   float* const* slots;
+  Interruption* interruption = nullptr;
 
+  // What loops over positions ask: whatever they leave is not looked at any more.
+  bool interrupted() const noexcept { return interruption != nullptr && interruption->asked(); }
   float* floats(SlotId slot) const noexcept { return slots[slot]; }
   int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(slots[slot]); }
 };

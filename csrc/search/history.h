@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -23,6 +24,14 @@ class History {
 
   // Writes the `length` tokens that end in `link`; the last id of an eos hypothesis is left out.
   void read(int32_t link, int32_t length, FinishReason reason, Hypothesis& hypothesis) const;
+
+  // The last link of a hypothesis of `length` tokens.
+  struct End {
+    int32_t link;
+    int32_t length;
+  };
+  // The tokens that all of these begin with; `ends` is used up.
+  void read_common(std::span<End> ends, std::vector<int32_t>& ids) const;
 
  private:
   // `row` counts over all steps.

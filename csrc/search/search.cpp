@@ -30,9 +30,23 @@ int32_t fed(const SearchOptions& options, int32_t sentence, int32_t step) noexce
 
 void Search::run(StepModel& model, const SearchOptions& options,
                  std::span<const int32_t> max_lengths, SearchResults& results) {
+  results.reset(static_cast<int32_t>(max_lengths.size()), options.num_hypotheses);
+  open(options, model.vocabulary(), max_lengths);
+  while (live()) {
+    if (model.interrupted()) {
+      interrupt(options);
+      break;
+    }
+    proceed(model, options);
+  }
+  close(results);
+}
+
+void Search::open(const SearchOptions& options, int64_t vocabulary,
+                  std::span<const int32_t> max_lengths) {
   const int32_t sentences = static_cast<int32_t>(max_lengths.size());
-  begin(options, sentences, options.num_hypotheses, results);
-  const int64_t vocabulary = model.vocabulary();
+  begin(options, sentences, options.num_hypotheses);
+  max_lengths_.assign(max_lengths.begin(), max_lengths.end());
   beam_ = options.beam_size;
   // With K live rows at most `ends` * K continuations end, so K others are always among these.
   const SearchRules& rules = options.rules;
@@ -41,31 +55,55 @@ void Search::run(StepModel& model, const SearchOptions& options,
   const int64_t width = beam_ > 1 && make_room ? (1 + end_count) * beam_ : beam_;
   width_ = static_cast<int32_t>(std::min<int64_t>(width, std::numeric_limits<int32_t>::max()));
   // Under a minimum the ends may stand before all that are wanted.
-  const int32_t count = static_cast<int32_t>(
+  count_ = static_cast<int32_t>(
       std::min<int64_t>(width_ + (rules.min_length > 1 ? end_count : 0), vocabulary));
-  const bool forced = limit_ends(options);
-
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
-  while (!rows_.step.empty()) {
-    wanted_.assign(forced ? rows_.step.size() : 0, forced ? options.end[0] : 0);
-    step(model, count, wanted_);
-    const int32_t row_count = static_cast<int32_t>(rows_.step.size());
-    for (int32_t first = 0, last = 0; first < row_count; first = last) {
-      const int32_t sentence = rows_.step[first].sentence;
-      while (last < row_count && rows_.step[last].sentence == sentence) ++last;
-      if (feed(options, first)) continue;
-      advance(options, first, last, max_lengths[sentence]);
-    }
-    next_rows();
+}
+
+// One step of all live rows.
+void Search::proceed(StepModel& model, const SearchOptions& options) {
+  const bool forced = limit_ends(options);
+  wanted_.assign(forced ? rows_.step.size() : 0, forced ? options.end[0] : 0);
+  step(model, count_, wanted_);
+  const int32_t row_count = static_cast<int32_t>(rows_.step.size());
+  for (int32_t first = 0, last = 0; first < row_count; first = last) {
+    const int32_t sentence = rows_.step[first].sentence;
+    while (last < row_count && rows_.step[last].sentence == sentence) ++last;
+    if (feed(options, first)) continue;
+    advance(options, first, last, max_lengths_[sentence]);
   }
-  write(results);
+  next_rows();
+}
+
+void Search::interrupt(const SearchOptions& options) {
+  for (size_t r = 0; r < rows_.step.size(); ++r) {
+    const StepRow& row = rows_.step[r];
+    const Live& live = rows_.live[r];
+    const int32_t length = std::max(row.step - progress_[row.sentence].lead, 0);
+    insert(row.sentence, {live.log_prob, options.rules.penalty.score(live.log_prob, length),
+                          live.link, length, FinishReason::interrupted});
+  }
+  rows_.step.clear();
+  rows_.live.clear();
+}
+
+void Search::certain(int32_t sentence, std::vector<int32_t>& ids) const {
+  std::vector<History::End> ends;
+  for (size_t r = 0; r < rows_.step.size(); ++r)
+    if (rows_.step[r].sentence == sentence)
+      ends.push_back({rows_.live[r].link,
+                      std::max(rows_.step[r].step - progress_[sentence].lead, 0)});
+  const Finished* best = finished_.data() + static_cast<int64_t>(sentence) * hypotheses_;
+  if (progress_[sentence].finished > 0) ends.push_back({best->link, best->length});
+  history_.read_common(ends, ids);
 }
 
 void Search::score(StepModel& model, const SearchOptions& options,
                    std::span<const std::span<const int32_t>> targets, SearchResults& results) {
   const int32_t sentences = static_cast<int32_t>(targets.size());
-  begin(options, sentences, 1, results);
+  results.reset(sentences, 1);
+  begin(options, sentences, 1);
   const bool has_end = !options.end.empty();
   const FinishReason reason = has_end ? FinishReason::eos : FinishReason::length;
   const auto length_of = [&](int32_t s) { return targets[s].size() + (has_end ? 1 : 0); };
@@ -78,7 +116,11 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
   }
   next_rows();
-  while (!rows_.step.empty()) {
+  while (live()) {
+    if (model.interrupted()) {
+      interrupt(options);
+      break;
+    }
     wanted_.clear();
     for (const StepRow& row : rows_.step) {
       const std::span<const int32_t> target = targets[row.sentence];
@@ -101,12 +143,10 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
     next_rows();
   }
-  write(results);
+  close(results);
 }
 
-void Search::begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses,
-                   SearchResults& results) {
-  results.reset(sentences, hypotheses);
+void Search::begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses) {
   hypotheses_ = hypotheses;
   history_.clear(options.alignment);
   next_.step.clear();
@@ -303,7 +343,7 @@ bool Search::decided(const SearchRules& rules, int32_t sentence, const Live& bes
   return finished_[worst].score >= rules.penalty.reachable(best.log_prob, shortest, max_length);
 }
 
-void Search::write(SearchResults& results) const {
+void Search::close(SearchResults& results) const {
   const int32_t sentences = static_cast<int32_t>(progress_.size());
   for (int32_t s = 0; s < sentences; ++s) {
     for (int32_t i = 0; i < progress_[s].finished; ++i) {

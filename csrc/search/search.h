@@ -41,6 +41,20 @@ class Search {
   void run(StepModel& model, const SearchOptions& options, std::span<const int32_t> max_lengths,
            SearchResults& results);
 
+  // The same, step by step: `open`, then `proceed` with what a step of rows() gives as long as live(),
+  // then `close`. A search may be closed before it has ended, once `interrupt` has made results of
+  // what lives: as at a maximum, they compete with the ended ones.
+  void open(const SearchOptions& options, int64_t vocabulary,
+            std::span<const int32_t> max_lengths);
+  bool live() const noexcept { return !rows_.step.empty(); }
+  std::span<const StepRow> rows() const noexcept { return rows_.step; }
+  void proceed(StepModel& model, const SearchOptions& options);
+  void interrupt(const SearchOptions& options);
+  void close(SearchResults& results) const;
+  // The ids that every hypothesis of a sentence begins with that can still be its best result: the
+  // live ones and the best ended one. Grows from step to step, and never changes.
+  void certain(int32_t sentence, std::vector<int32_t>& ids) const;
+
   // Scores one given target for each sentence, without start; end[0], where there is one, is
   // added and scored (reason eos; length without an end). The numbers are those of run(); of the
   // rules only the penalty counts.
@@ -85,13 +99,11 @@ class Search {
 
   static bool better(const Choice& a, const Choice& b) noexcept;
 
-  void begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses,
-             SearchResults& results);
+  void begin(const SearchOptions& options, int32_t sentences, int32_t hypotheses);
   void start(const SearchOptions& options, int32_t sentence);
   bool feed(const SearchOptions& options, int32_t row);
   void step(StepModel& model, int32_t count, std::span<const int32_t> wanted);
   void next_rows();
-  void write(SearchResults& results) const;
 
   void advance(const SearchOptions& options, int32_t first, int32_t last, int32_t max_length);
   void choose(const SearchOptions& options, int32_t first, int32_t last, int32_t length,
@@ -105,11 +117,13 @@ class Search {
 
   int32_t beam_ = 1;
   int32_t width_ = 1;  // continuations of a sentence that a step looks at
+  int32_t count_ = 1;  // candidates of a row that it asks for
   int32_t hypotheses_ = 1;
   Rows rows_, next_;  // of this step and the next one
   StepScores scores_;
   History history_;
-  std::vector<Choice> choices_;     // of one sentence
+  std::vector<int32_t> max_lengths_;  // [sentences]
+  std::vector<Choice> choices_;       // of one sentence
   std::vector<int32_t> wanted_;     // [rows], tokens whose log-probabilities are asked for
   std::vector<Finished> finished_;  // [sentences, hypotheses_], best first
   std::vector<double> kept_;        // [sentences, beam_] where ended ones stay: log-probabilities

@@ -37,6 +37,8 @@ class StepModel {
   virtual std::span<const float> alignment(int32_t row) const noexcept = 0;
   // Positions of a sentence's source, the length of its alignments.
   virtual int32_t source_length(int32_t sentence) const noexcept = 0;
+  // The call must end: asked before every step, and once true it stays so.
+  virtual bool interrupted() noexcept { return false; }
 };
 
 }  // namespace s2s

@@ -1,0 +1,191 @@
+"""One model's calls as the core takes them: sources read, options prepared once and remembered,
+results wrapped. Knows the bindings' arguments; never sessions, threads or what a step computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core
+from .errors import DecodeCancelled, DecodeTimeout, InputError
+from .model import Model
+from .options import DecodeOptions
+from .results import Hypothesis, Result
+from .vocabulary import Input, Inputs
+
+# Keywords of these types are remembered; a bool and the integer that it equals are not the same.
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+_REMEMBERED = 256
+MAX_THREADS = 1024
+MAX_BATCH = 1 << 20
+
+
+class Read(NamedTuple):
+    """One source as the core takes it: its inputs in order, its length and ids where it has such,
+    and the prompt of a model without an encoder."""
+
+    inputs: list[Any]
+    length: int | None
+    ids: list[int] | None
+    prompt: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Options as the core takes them. max_length: (a, b) for a * source length + b where nothing
+    else bounds it. seconds: the timeout, infinite without."""
+
+    options: DecodeOptions
+    request: _core.Request | None
+    max_length: tuple[int, int] | None
+    seconds: float
+    cancel: _core.CancelToken | None
+
+
+class Calls:
+    """Everything about a call on one model but the session that computes it."""
+
+    def __init__(self, model: Model, inputs: Inputs, order: list[str]) -> None:
+        self._model, self.inputs, self._order = model, inputs, order
+        self.default = self._made(DecodeOptions.of(model.generation, None, {}))
+        self._by_keywords: dict[Any, Ready] = {}
+        self._by_object: dict[int, Ready] = {}
+        self.reader, self.prepared_reader = inputs.id_reader(), inputs.id_reader(prepared=True)
+
+    def ready(self, options: DecodeOptions | None, keywords: dict[str, Any]) -> Ready:
+        """The options of one call: keywords over an options object over the model's."""
+        if options is None:
+            if not keywords:
+                return self.default
+            if "timeout" in keywords or "cancel" in keywords:
+                return self._interruptible(keywords)
+            types = tuple(map(type, keywords.values()))
+            if not _PLAIN.issuperset(types):
+                return self._made(DecodeOptions.of(self._model.generation, None, keywords))
+            key = (*keywords.items(), types)
+            found = self._by_keywords.get(key)
+            if found is None:
+                found = self._made(DecodeOptions.of(self._model.generation, None, keywords))
+                _remember(self._by_keywords, key, found)
+            return found
+        if keywords:
+            return self._made(DecodeOptions.of(self._model.generation, options, keywords))
+        found = self._by_object.get(id(options))
+        if found is None or found.options is not options:
+            found = self._made(DecodeOptions.of(self._model.generation, options, {}))
+            _remember(self._by_object, id(options), found)
+        return found
+
+    def _interruptible(self, keywords: dict[str, Any]) -> Ready:
+        """What tells one call when to end is not remembered; the rest is."""
+        given: dict[str, Any] = {n: keywords[n] for n in ("timeout", "cancel") if n in keywords}
+        rest = {name: value for name, value in keywords.items() if name not in given}
+        ready = self.ready(None, rest)
+        options = DecodeOptions.of({}, ready.options, given)
+        return replace(ready, options=options, **_interruption(options))
+
+    def _made(self, options: DecodeOptions) -> Ready:
+        if "decoder" not in self._model.graphs:
+            return Ready(options, None, None, **_interruption(options))
+        request = _core.Request(
+            options.beam_size,
+            options.num_hypotheses,
+            options.return_attention,
+            _core.SearchRules(**options.rules()),
+        )
+        return Ready(options, request, self._simple_limit(options), **_interruption(options))
+
+    def _simple_limit(self, options: DecodeOptions) -> tuple[int, int] | None:
+        decoder = self._model.graphs["decoder"]
+        if options.return_attention and "alignment" not in decoder.outputs:
+            return None
+        limit = options.max_length
+        if isinstance(limit, int):
+            bounded = "step" in decoder.inputs and limit > decoder.inputs["step"].size
+            return None if bounded else (0, limit)
+        if "step" in decoder.inputs:
+            return None
+        return (1, 0) if isinstance(limit, str) else limit
+
+    def limit(self, ready: Ready, read: Read) -> int:
+        """The most ids that a source may generate."""
+        return self._model.limit(ready.options, read.length)
+
+    def read(
+        self,
+        x: object,
+        inputs: Mapping[str, object] | None = None,
+        features: object = None,
+        prepared: bool = False,
+    ) -> Read:
+        """A caller's source."""
+        if "encoder" not in self._model.graphs:
+            prompt = self.inputs.prompt(x, inputs=inputs, features=features)
+            return Read([], None, None, prompt)
+        read = self.inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
+        ordered = [_core_input(read[name]) for name in self._order]
+        main = self.inputs.main
+        if main is None:
+            return Read(ordered, None, None, None)
+        ids = read[main]
+        return Read(ordered, len(ids), ids if isinstance(ids, list) else None, None)  # type: ignore[arg-type]
+
+    def result(self, found: _core.Found, read: Read | None) -> Result:
+        """What the core found, for a source that was read here or in the core."""
+        return Result.found(found, self.inputs, None if read is None else read.ids or [])
+
+    def empty(self, reason: str, read: Read) -> Result:
+        """The partial result of a source whose decode had not begun."""
+        nothing = np.zeros(0, np.float32)
+        hypothesis = Hypothesis([], [], 0.0, 0.0, nothing, None, reason)  # type: ignore[arg-type]
+        return Result([hypothesis], self.source_tokens(read))
+
+    def source_tokens(self, read: Read) -> list[str]:
+        """The tokens that the encoder reads."""
+        return [] if read.ids is None else self.inputs.source_tokens(read.ids)
+
+
+def stopped_error(
+    reason: str, seconds: float, partial: Result | list[Result]
+) -> DecodeTimeout | DecodeCancelled:
+    """The error of a call that had to end before it was done."""
+    if reason == "timeout":
+        return DecodeTimeout(
+            f"the decode did not end within timeout, which is {seconds:g} seconds; the error's "
+            "`result` holds what there is",
+            partial,
+        )
+    return DecodeCancelled(
+        "the decode was cancelled; the error's `result` holds what there is", partial
+    )
+
+
+def _interruption(options: DecodeOptions) -> dict[str, Any]:
+    return {
+        "seconds": inf if options.timeout is None else float(options.timeout),
+        "cancel": options.cancel,
+    }
+
+
+def _remember(known: dict[Any, Ready], key: Any, ready: Ready) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = ready
+
+
+def _core_input(value: Input) -> Any:
+    if isinstance(value, int):
+        return [value]
+    return value if isinstance(value, list) or value.ndim == 2 else value[None, :]
+
+
+def check_whole(name: str, value: object, high: int) -> None:
+    """InputError for what is no integer from 1 to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} is {value!r}, must be an integer")
+    if not 1 <= value <= high:
+        raise InputError(f"{name} is {value}, must be 1 to {high}")
