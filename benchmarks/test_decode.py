@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from s2s_engine import Engine
+from s2s_engine import Engine, _core
 
 from .models import WORDS, gru_model, shipped_model, workloads
 
@@ -45,8 +45,8 @@ def test_w1_greedy_in_the_core(
     benchmark: BenchmarkFixture, w1: Engine, w1_source: list[int]
 ) -> None:
     session = w1._new_session()
-    ((ids, *_),) = benchmark(session.decode, [w1_source], 1, 1, False, 8)
-    assert ids == w1.decode(w1_source).ids
+    found = benchmark(session.decode, [w1_source], _core.Request(), 8)
+    assert found.hypotheses[0][0] == w1.decode(w1_source).ids
 
 
 @pytest.mark.parametrize("beam", [1, 5])

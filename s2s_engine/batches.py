@@ -44,6 +44,7 @@ class Flow:
         self._waiting: list[tuple[int, int]] = []
         self._reads: dict[int, tuple[Read, int]] = {}
         self._done: dict[int, Outcome] = {}
+        self._partial: dict[int, Result] = {}
         self._given = self._taken_in = 0
         self._exhausted = False
         self.stopped: str | None = None
@@ -102,11 +103,12 @@ class Flow:
         """What there is of the sources that were read and not given."""
         rest = []
         for number in range(self._given, self._taken_in):
-            found = self._done.get(number)
+            found = self._done.get(number, self._partial.get(number))
             if isinstance(found, Exception):
                 break
-            reason = self.stopped or "cancelled"
-            rest.append(found or self._calls.empty(reason, self._reads[number][0]))
+            if found is None:
+                found = self._calls.empty(self.stopped or "cancelled", self._reads[number][0])
+            rest.append(found)
         return rest
 
     def hire(self, threads: int) -> bool:
@@ -153,9 +155,11 @@ class Flow:
             for number, found in batch.run(EVER, self.cancel, self._seconds()):
                 self._found(number, found)
             if batch.stopped:
-                for number, found in batch.interrupt():
-                    self._found(number, found)
+                left = batch.interrupt()
                 with self._changed:
+                    for number, found in left:
+                        result = self._calls.result(found, self._reads[number][0])  # type: ignore[arg-type]
+                        self._partial[number] = result
                     self.stopped = self.stopped or batch.stopped
                     self._changed.notify_all()
                 return
@@ -195,7 +199,7 @@ class Flow:
                     continue
                 if batch.live:
                     break  # once others have left
-                self._put(part[0], error)
+                self._found(part[0], error)
             numbers = numbers[len(part) :]
         with self._changed:
             for number in numbers:

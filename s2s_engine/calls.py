@@ -183,9 +183,9 @@ def _core_input(value: Input) -> Any:
     return value if isinstance(value, list) or value.ndim == 2 else value[None, :]
 
 
-def check_whole(name: str, value: object, high: int) -> None:
-    """InputError for what is no integer from 1 to `high`."""
+def check_whole(name: str, value: object, high: int, low: int = 1) -> None:
+    """InputError for what is no integer from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{name} is {value!r}, must be an integer")
-    if not 1 <= value <= high:
-        raise InputError(f"{name} is {value}, must be 1 to {high}")
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}, must be {low} to {high}")

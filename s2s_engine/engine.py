@@ -78,7 +78,7 @@ class Engine(Pipelines):
         check_whole("threads", threads, MAX_THREADS)
         check_whole("max_input_length", max_input_length, 1 << 30)
         check_whole("max_memory", max_memory, 1 << 50)
-        check_whole("max_queue", max_queue, 1 << 30)
+        check_whole("max_queue", max_queue, 1 << 30, low=0)
         if isa is not None and not isinstance(isa, str):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         self._model, self._origin, self._digest = model, origin, digest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from .batches import AHEAD, Flow, results
 from .calls import MAX_BATCH, MAX_THREADS, Calls, Read, Ready, check_whole
-from .errors import InputError
+from .errors import DecodeStopped, InputError
 from .format import digest_of, to_bytes
 from .model import Model
 from .options import MAX_BEAM, DecodeOptions
@@ -68,11 +68,17 @@ class Pipelines:
         """
         xs = list(xs)
         found = self._flow(xs, batch_size, threads, prepared, options, keywords)
-        if not show_progress:
-            return list(found)
-        from .progress import tracked
+        if show_progress:
+            from .progress import tracked
 
-        return list(tracked(found, len(xs)))
+            found = tracked(found, len(xs))
+        done: list[Result] = []
+        try:
+            done.extend(found)
+        except DecodeStopped as error:
+            error.result = done + error.result
+            raise
+        return done
 
     def decode_iter(
         self,

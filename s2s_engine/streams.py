@@ -201,7 +201,6 @@ class DecoderState:
             {
                 "model": self._source.fingerprint(),
                 "inputs": [[array.dtype.kind, list(array.shape)] for array in arrays],
-                "prompt": read.prompt,
                 "lead": self._lead,
                 "fed": self._fed,
             }
@@ -219,6 +218,12 @@ class DecoderState:
         """Stands where a snapshot was taken: its states, and the last id once more."""
         self._fed, self._states = fed[:-1], before
         self._step(fed[-1])
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(id_) is int and -1 <= id_ <= 1 << 30 for id_ in value
+    )
 
 
 class Snapshot(NamedTuple):
@@ -248,9 +253,12 @@ def opened(data: bytes) -> Snapshot:
             array = np.frombuffer(body, f"<{kind}4", int(np.prod(shape)), at).reshape(shape)
             at += array.nbytes
             inputs.append(array.tolist() if kind == "i" else array)
-        read = Read(inputs, None, None, header["prompt"])
-        return Snapshot(header["model"], read, header["lead"], header["fed"], body[at:])
-    except (ValueError, KeyError, TypeError) as error:
+        lead, fed = header["lead"], header["fed"]
+        if not _are_ids(fed) or type(lead) is not int or not 0 <= lead <= len(fed) or not fed:
+            raise ValueError("fed and lead")
+        read = Read(inputs, None, None, None)
+        return Snapshot(header["model"], read, lead, fed, body[at:])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"the snapshot is not of the documented form: {error}") from None
 
 

@@ -32,6 +32,12 @@ double floats_of(const Plan& plan, const Slot& slot, const Shape& shape) {
   return std::ceil(floats / kLine) * kLine;
 }
 
+std::string in_units(double bytes) {
+  const bool large = bytes >= double{10 << 20};
+  const double units = std::ceil(bytes / (large ? 1 << 20 : 1 << 10));
+  return std::to_string(std::llround(units)) + (large ? " MiB" : " KiB");
+}
+
 bool covers(const Counts& a, const Counts& b) {
   return a.items >= b.items && a.positions >= b.positions && a.squares >= b.squares;
 }
@@ -69,9 +75,8 @@ void Workspace::reserve(const Shape& shape, bool keep) {
   const double bytes = bytes_for(both);
   if (bytes > limit)
     throw Error(ErrorKind::input,
-                "this call needs " + std::to_string(std::llround(std::ceil(bytes / (1 << 20)))) +
-                    " MiB of workspace, more than " + std::to_string(max_bytes_ >> 20) +
-                    " MiB: lower beam_size or batch_size, shorten the source, or load with a "
+                "this call needs " + in_units(bytes) + " of workspace, more than " +
+                    in_units(limit) + ": lower beam_size or batch_size, shorten the source, or load with a "
                     "larger max_memory");
   move_to(Memory(static_cast<std::size_t>(bytes)), both, keep);
 }
