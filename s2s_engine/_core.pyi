@@ -68,7 +68,12 @@ class Found:
 
 class IdReader:
     def __init__(
-        self, size: int, prepend: Sequence[int], append: Sequence[int], max_length: int
+        self,
+        size: int,
+        prepend: Sequence[int],
+        append: Sequence[int],
+        max_length: int,
+        words: dict[str, int],
     ) -> None: ...
 
 class Session:
@@ -94,11 +99,15 @@ class Session:
         x: object,
         reader: IdReader,
         request: Request | None,
-        max_length: tuple[int, int],
+        factor: int,
+        addend: int,
         cancel: CancelToken | None,
         seconds: float,
         /,
     ) -> Found | None: ...
+    def time_decode(
+        self, inputs: list[Any], request: Request | None, max_length: int, times: int
+    ) -> float: ...
     def score(
         self,
         inputs: list[Any],

@@ -4,7 +4,6 @@ results wrapped. Knows the bindings' arguments; never sessions, threads or what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 from . import _core
 from .errors import DecodeCancelled, DecodeTimeout, InputError
 from .model import Model
-from .options import DecodeOptions
+from .options import DecodeOptions, check_interruption
 from .results import Hypothesis, Result
 from .vocabulary import Input, Inputs
 
@@ -34,8 +33,7 @@ class Read(NamedTuple):
     prompt: list[int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """Options as the core takes them. max_length: (a, b) for a * source length + b where nothing
     else bounds it. seconds: the timeout, infinite without."""
 
@@ -82,11 +80,13 @@ class Calls:
 
     def _interruptible(self, keywords: dict[str, Any]) -> Ready:
         """What tells one call when to end is not remembered; the rest is."""
-        given: dict[str, Any] = {n: keywords[n] for n in ("timeout", "cancel") if n in keywords}
-        rest = {name: value for name, value in keywords.items() if name not in given}
-        ready = self.ready(None, rest)
-        options = DecodeOptions.of({}, ready.options, given)
-        return replace(ready, options=options, **_interruption(options))
+        timeout, cancel = keywords.get("timeout"), keywords.get("cancel")
+        check_interruption(timeout, cancel)
+        rest = {name: keywords[name] for name in keywords if name not in ("timeout", "cancel")}
+        options, request, max_length, _, _ = self.ready(None, rest)
+        if request is None:
+            return self._made(DecodeOptions.of({}, options, keywords))
+        return Ready(options, request, max_length, inf if timeout is None else timeout, cancel)
 
     def _made(self, options: DecodeOptions) -> Ready:
         if "decoder" not in self._model.graphs:

@@ -161,7 +161,7 @@ class Engine(Pipelines):
         session = self._session()
         try:
             found = session.decode_ids(
-                x, reader, ready.request, ready.max_length, ready.cancel, ready.seconds
+                x, reader, ready.request, *ready.max_length, ready.cancel, ready.seconds
             )
         finally:
             self._give(session)

@@ -86,12 +86,7 @@ class DecodeOptions:
         self._check_rule()
         _number("length_penalty", self.length_penalty, -MAX_PENALTY, MAX_PENALTY)
         _one_of("length_penalty_kind", self.length_penalty_kind, PENALTIES)
-        if self.timeout is not None:
-            _number("timeout", self.timeout, 0.0, MAX_SECONDS)
-        if self.cancel is not None and not isinstance(self.cancel, CancelToken):
-            raise InputError(
-                f"cancel is {type(self.cancel).__name__}, must be a CancelToken or None"
-            )
+        check_interruption(self.timeout, self.cancel)
         _whole("min_length", self.min_length, 0, MAX_STEPS)
         if isinstance(self.max_length, int) and self.min_length > self.max_length:
             raise InputError(
@@ -172,6 +167,14 @@ class DecodeOptions:
             return source_length
         a, b = self.max_length
         return max(1, min(a * source_length + b, MAX_STEPS))
+
+
+def check_interruption(timeout: object, cancel: object) -> None:
+    """InputError for what is no timeout and no token."""
+    if timeout is not None:
+        _number("timeout", timeout, 0.0, MAX_SECONDS)
+    if cancel is not None and not isinstance(cancel, CancelToken):
+        raise InputError(f"cancel is {type(cancel).__name__}, must be a CancelToken or None")
 
 
 def _over(under: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Vocabulary:
         self.noun, self.owner, self.size = noun, owner, size
         self.words = words
         self._unknown, self._characters = unknown, characters
-        self._index = {word: number for number, word in enumerate(words or ())}
+        self.index = {word: number for number, word in enumerate(words or ())}
 
     def ids(self, x: object) -> list[int]:
         """The ids of a list of strings, a list of ids or a 1-D integer array; InputError names
@@ -70,7 +70,7 @@ class Vocabulary:
     def _list(self, items: list[Any] | tuple[Any, ...]) -> list[int]:
         types = set(map(type, items))
         if types == _STRINGS:
-            found = list(map(self._index.get, items))
+            found = list(map(self.index.get, items))
             if None not in found:
                 return found  # type: ignore[return-value]  # no None among them
         elif types == _INTEGERS and min(items) >= 0 and max(items) < self.size:
@@ -93,7 +93,7 @@ class Vocabulary:
     def _string(self, where: str, word: str) -> int:
         if self.words is None:
             raise InputError(f"{where}, but the model has no {self.owner} vocabulary: pass ids")
-        found = self._index.get(word, self._unknown)
+        found = self.index.get(word, self._unknown)
         if found is None:
             raise InputError(f"{where}, not one of the {self.size} strings of the {self.owner} "
                              "vocabulary, which has no unknown token")  # fmt: skip
@@ -172,7 +172,7 @@ class Inputs:
         return ids
 
     def id_reader(self, *, prepared: bool = False) -> IdReader | None:
-        """The core's reader of lists of ids, for a model that takes nothing else and whose rule
+        """The core's reader of lists of ids or strings, for a model that takes nothing else and whose rule
         only adds ids; None for others."""
         if self.main is None or list(self._types) != [self.main] or self._prompt is not None:
             return None
@@ -185,7 +185,8 @@ class Inputs:
         longest = self.max_input_length
         if self._position is not None:
             longest = min(longest, self._position.size - len(prepend) - len(append))
-        return IdReader(vocabulary.size, list(prepend), list(append), longest)
+        words = vocabulary.index
+        return IdReader(vocabulary.size, list(prepend), list(append), longest, words)
 
     def prompt(
         self,

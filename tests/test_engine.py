@@ -536,8 +536,6 @@ def test_what_is_not_built_says_so() -> None:
         with pytest.raises(NotImplementedError, match=f"the option {name} is not built yet"):
             engine.decode([4], **{name: odd[name]})
         engine.decode([4], **{name: DEFAULTS[name]})
-    with pytest.raises(NotImplementedError, match="importer"):
-        Engine.load("x.pt", importer="opennmt")
     for kind in ("bfloat16", "int8", "auto", {"decoder.linear.weight": "int8"}):
         with pytest.raises(NotImplementedError, match=r"compute_type '\w+' is not built yet"):
             Engine.load(models.gru_plain(), compute_type=kind)

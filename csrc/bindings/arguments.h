@@ -49,25 +49,33 @@ inline std::vector<int32_t> ids_of(py::handle value) {
   return ids;
 }
 
-// Reads the commonest source, a list of ids, by the commonest rule: ids before and behind it.
+// Reads the commonest source, a list of ids or of strings, by the commonest rule: ids before and
+// behind it.
 class IdReader {
  public:
   IdReader(int64_t size, std::vector<int32_t> prepend, std::vector<int32_t> append,
-           int64_t max_length)
+           int64_t max_length, py::dict words)
       : size_(size),
         max_length_(max_length),
         prepend_(std::move(prepend)),
-        append_(std::move(append)) {}
+        append_(std::move(append)),
+        words_(std::move(words)) {}
 
   // False where x is anything else, or not in order: there is a longer way that says what is wrong.
   bool read(py::handle x, std::vector<int32_t>& ids) const {
     if (!PyList_CheckExact(x.ptr())) return false;
     const Py_ssize_t count = PyList_GET_SIZE(x.ptr());
     if (count < 1 || count > max_length_) return false;
+    const bool strings = PyUnicode_CheckExact(PyList_GET_ITEM(x.ptr(), 0)) != 0;
     ids.reserve(static_cast<std::size_t>(count) + prepend_.size() + append_.size());
     ids.assign(prepend_.begin(), prepend_.end());
     for (Py_ssize_t n = 0; n < count; ++n) {
       PyObject* item = PyList_GET_ITEM(x.ptr(), n);
+      if (strings) {
+        if (PyUnicode_CheckExact(item) == 0) return false;
+        item = PyDict_GetItem(words_.ptr(), item);
+        if (item == nullptr) return false;
+      }
       if (!PyLong_CheckExact(item)) return false;
       int overflow = 0;
       const long id = PyLong_AsLongAndOverflow(item, &overflow);
@@ -81,6 +89,7 @@ class IdReader {
  private:
   int64_t size_, max_length_;
   std::vector<int32_t> prepend_, append_;
+  py::dict words_;
 };
 
 // One sentence's inputs, kept alive for the call.

@@ -165,16 +165,28 @@ Found decode(Session& session, const py::list& inputs, const DecodeRequest& requ
 
 // The short way of a list of ids that is in order; None for anything else.
 std::optional<Found> decode_ids(Session& session, py::handle x, const IdReader& reader,
-                                const DecodeRequest& request, std::pair<int32_t, int32_t> max_length,
+                                const DecodeRequest& request, int32_t factor, int32_t addend,
                                 const CancelToken* token, double seconds) {
   const Plan& plan = session.model().plan();
   std::vector<int32_t> ids;
   if (plan.inputs.size() != 1 || !reader.read(x, ids)) return std::nullopt;
   const SourceInput input = {ids.data(), nullptr, static_cast<int64_t>(ids.size())};
-  const int64_t length = max_length.first * input.length + max_length.second;
+  const int64_t length = factor * input.length + addend;
   const auto limit = static_cast<int32_t>(std::clamp<int64_t>(length, 1, 1'000'000));
   check_request(plan, request, {&limit, 1});
   return run(session, {&input, 1}, request, limit, {}, token, seconds, std::move(ids));
+}
+
+// Seconds of the core's own work for a decode: the mean of so many without Python in between.
+double time_decode(Session& session, const py::list& inputs, const DecodeRequest& request,
+                   int32_t max_length, int32_t times) {
+  check_request(session.model().plan(), request, {&max_length, 1});
+  const Sentence sentence(session.model().plan(), inputs);
+  const Source source = sentence.source();
+  const py::gil_scoped_release release;
+  const auto start = Watch::Clock::now();
+  for (int32_t n = 0; n < times; ++n) session.decode({&source, 1}, request, {&max_length, 1});
+  return std::chrono::duration<double>(Watch::Clock::now() - start).count() / times;
 }
 
 py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment,
@@ -327,6 +339,8 @@ PYBIND11_MODULE(_core, module) {
            py::arg("prompt") = py::none(), py::arg("cancel") = py::none(),
            py::arg("seconds") = Watch::kNever)
       .def("decode_ids", &decode_ids)
+      .def("time_decode", &time_decode, py::arg("inputs"), py::arg("request"),
+           py::arg("max_length"), py::arg("times"))
       .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
            py::arg("prompt") = py::none(), py::arg("rules") = SearchRules{})
       .def("encode", &encode, py::arg("inputs"))

@@ -163,8 +163,9 @@ void add_pipeline(py::module_& module) {
       .def_property_readonly("source", &Found::source)
       .def_property_readonly("stopped", &Found::stopped);
   py::class_<IdReader>(module, "IdReader")
-      .def(py::init<int64_t, std::vector<int32_t>, std::vector<int32_t>, int64_t>(),
-           py::arg("size"), py::arg("prepend"), py::arg("append"), py::arg("max_length"));
+      .def(py::init<int64_t, std::vector<int32_t>, std::vector<int32_t>, int64_t, py::dict>(),
+           py::arg("size"), py::arg("prepend"), py::arg("append"), py::arg("max_length"),
+           py::arg("words"));
   py::class_<PythonBatch>(module, "Batch")
       .def(py::init<Session&, const DecodeRequest&>(), py::arg("session"), py::arg("request"),
            py::keep_alive<1, 2>())

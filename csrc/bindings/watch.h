@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <limits>
@@ -71,7 +72,7 @@ class Watch final : public Interruption {
       if (timed_ && passed < 0.0) passed = std::chrono::duration<double>(now - start_).count();
       if (timed_ && passed >= seconds_)
         stopped_ = Stopped::timeout;
-      else if (main_ && (hooked_ || now >= next_look_))
+      else if (main_)
         look_for_signals(now);
     }
     return stopped_ != Stopped::no;
@@ -85,12 +86,15 @@ class Watch final : public Interruption {
 
  private:
   // Python's lock may have to be waited for: looking takes at most a tenth of the time, and is not
-  // worth while more often than every 50 us.
+  // worth while more often than every 50 us. A call that is done sooner never looks: Python does.
   void look_for_signals(Clock::time_point now) noexcept {
+    constexpr Clock::duration kPause = std::chrono::microseconds(50);
+    if (next_look_ == Clock::time_point()) next_look_ = now + kPause;
+    if (!hooked_ && now < next_look_) return;
     const pybind11::gil_scoped_acquire lock;
     if (PyErr_CheckSignals() != 0) keep_error();
     const Clock::time_point after = Clock::now();
-    next_look_ = after + std::max(9 * (after - now), Clock::duration(std::chrono::microseconds(50)));
+    next_look_ = after + std::max(9 * (after - now), kPause);
   }
 
   void call_hook(double& passed) noexcept {

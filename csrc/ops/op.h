@@ -112,8 +112,10 @@ struct Context {
   float* const* slots;
   Interruption* interruption = nullptr;
 
-  // What loops over positions ask: whatever they leave is not looked at any more.
-  bool interrupted() const noexcept { return interruption != nullptr && interruption->asked(); }
+  // What loops over positions ask, at some of them: whatever they leave is not looked at any more.
+  bool interrupted(int32_t position) const noexcept {
+    return position % 8 == 0 && interruption != nullptr && interruption->asked();
+  }
   float* floats(SlotId slot) const noexcept { return slots[slot]; }
   int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(slots[slot]); }
 };
