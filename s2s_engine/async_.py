@@ -57,11 +57,10 @@ class Workers:
     def close(self) -> None:
         """Cancels what runs, drops what waits, and ends the threads."""
         with self._lock:
+            for token in self._jobs.values():
+                token.cancel()
+            pool, self._pool = self._pool, None
             self.closed = True
-            pool, jobs = self._pool, list(self._jobs.values())
-            self._pool = None
-        for token in jobs:
-            token.cancel()
         if pool is not None and self._process == os.getpid():
             pool.shutdown(wait=True, cancel_futures=True)
 

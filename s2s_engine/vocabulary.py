@@ -172,8 +172,8 @@ class Inputs:
         return ids
 
     def id_reader(self, *, prepared: bool = False) -> IdReader | None:
-        """The core's reader of lists of ids or strings, for a model that takes nothing else and whose rule
-        only adds ids; None for others."""
+        """The core's reader of lists of ids or strings, for a model that takes nothing else and
+        whose rule only adds ids; None for others."""
         if self.main is None or list(self._types) != [self.main] or self._prompt is not None:
             return None
         vocabulary, rule = self._vocabularies.get(self.main), self._rule
