@@ -34,7 +34,6 @@ inline py::tuple hypothesis_tuple(const Hypothesis& h, int64_t heads,
                         word_of(h.reason, stopped), alignment);
 }
 
-
 class Found {
  public:
   Found(std::span<const Hypothesis> hypotheses, const Session& session, Stopped stopped,

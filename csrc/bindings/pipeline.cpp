@@ -149,8 +149,7 @@ class PythonState {
 }  // namespace
 
 void add_pipeline(py::module_& module) {
-  module.def("this_is_the_main_thread",
-             [] { Watch::main_thread = PyThread_get_thread_ident(); });
+  module.def("this_is_the_main_thread", [] { Watch::main_thread = PyThread_get_thread_ident(); });
   py::class_<CancelToken>(module, "CancelToken",
                           "Cancels the calls that it is given to as `cancel=`, from any thread, "
                           "within one step, and for good.")

@@ -121,7 +121,8 @@ void Batch::gather(const std::vector<int32_t>& kept, const std::vector<int64_t>&
       from += size;
     }
     std::size_t size = 0;
-    for (std::size_t n = kept.size(); n < lengths.size(); ++n) size += block(plan, slot, lengths[n]);
+    for (std::size_t n = kept.size(); n < lengths.size(); ++n)
+      size += block(plan, slot, lengths[n]);
     std::memcpy(to, joining_->workspace_.floats(id), size * sizeof(float));
   }
   std::vector<std::unique_ptr<Member>> members;

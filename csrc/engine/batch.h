@@ -60,7 +60,7 @@ class Batch {
 
   Session& session_;
   DecodeRequest request_;
-  std::unique_ptr<Session> joining_;  // encodes those that join others
+  std::unique_ptr<Session> joining_;              // encodes those that join others
   std::vector<std::unique_ptr<Member>> members_;  // in the order of the session's sentences
   std::vector<std::unique_ptr<Member>> unused_;
   std::vector<StepRow> rows_;

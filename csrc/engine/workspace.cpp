@@ -76,7 +76,8 @@ void Workspace::reserve(const Shape& shape, bool keep) {
   if (bytes > limit)
     throw Error(ErrorKind::input,
                 "this call needs " + in_units(bytes) + " of workspace, more than " +
-                    in_units(limit) + ": lower beam_size or batch_size, shorten the source, or load with a "
+                    in_units(limit) +
+                    ": lower beam_size or batch_size, shorten the source, or load with a "
                     "larger max_memory");
   move_to(Memory(static_cast<std::size_t>(bytes)), both, keep);
 }

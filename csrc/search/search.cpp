@@ -92,8 +92,8 @@ void Search::certain(int32_t sentence, std::vector<int32_t>& ids) const {
   std::vector<History::End> ends;
   for (size_t r = 0; r < rows_.step.size(); ++r)
     if (rows_.step[r].sentence == sentence)
-      ends.push_back({rows_.live[r].link,
-                      std::max(rows_.step[r].step - progress_[sentence].lead, 0)});
+      ends.push_back(
+          {rows_.live[r].link, std::max(rows_.step[r].step - progress_[sentence].lead, 0)});
   const Finished* best = finished_.data() + static_cast<int64_t>(sentence) * hypotheses_;
   if (progress_[sentence].finished > 0) ends.push_back({best->link, best->length});
   history_.read_common(ends, ids);

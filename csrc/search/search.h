@@ -41,11 +41,10 @@ class Search {
   void run(StepModel& model, const SearchOptions& options, std::span<const int32_t> max_lengths,
            SearchResults& results);
 
-  // The same, step by step: `open`, then `proceed` with what a step of rows() gives as long as live(),
-  // then `close`. A search may be closed before it has ended, once `interrupt` has made results of
-  // what lives: as at a maximum, they compete with the ended ones.
-  void open(const SearchOptions& options, int64_t vocabulary,
-            std::span<const int32_t> max_lengths);
+  // The same, step by step: `open`, then `proceed` with what a step of rows() gives as long as
+  // live(), then `close`. A search may be closed before it has ended, once `interrupt` has made
+  // results of what lives: as at a maximum, they compete with the ended ones.
+  void open(const SearchOptions& options, int64_t vocabulary, std::span<const int32_t> max_lengths);
   bool live() const noexcept { return !rows_.step.empty(); }
   std::span<const StepRow> rows() const noexcept { return rows_.step; }
   void proceed(StepModel& model, const SearchOptions& options);
@@ -124,10 +123,10 @@ class Search {
   History history_;
   std::vector<int32_t> max_lengths_;  // [sentences]
   std::vector<Choice> choices_;       // of one sentence
-  std::vector<int32_t> wanted_;     // [rows], tokens whose log-probabilities are asked for
-  std::vector<Finished> finished_;  // [sentences, hypotheses_], best first
-  std::vector<double> kept_;        // [sentences, beam_] where ended ones stay: log-probabilities
-  std::vector<Progress> progress_;  // [sentences]
+  std::vector<int32_t> wanted_;       // [rows], tokens whose log-probabilities are asked for
+  std::vector<Finished> finished_;    // [sentences, hypotheses_], best first
+  std::vector<double> kept_;          // [sentences, beam_] where ended ones stay: log-probabilities
+  std::vector<Progress> progress_;    // [sentences]
 };
 
 }  // namespace s2s

@@ -93,7 +93,8 @@ std::shared_ptr<const Model> make_model() {
       node("writer", "gru_cell", {{"x", {"embedding"}}, {"h", {"state.h"}}},
            {{"weight_ih", "d_ih"}, {"weight_hh", "d_hh"}}, gru(false)),
       node("attention", "attention",
-           {{"query", {"writer"}}, {"keys", {"encoder.memory"}}, {"values", {"encoder.memory"}}}, {},
+           {{"query", {"writer"}}, {"keys", {"encoder.memory"}}, {"values", {"encoder.memory"}}},
+           {},
            {{"score", std::string("dot")},
             {"scale", 1.0},
             {"heads", int64_t{1}},
@@ -156,7 +157,8 @@ void batched(const std::shared_ptr<const Model>& model, const std::vector<std::v
   Session session(model, "");
   Batch batch(session, request);
   std::vector<SourceInput> inputs;
-  for (const auto& ids : xs) inputs.push_back({ids.data(), nullptr, static_cast<int64_t>(ids.size())});
+  for (const auto& ids : xs)
+    inputs.push_back({ids.data(), nullptr, static_cast<int64_t>(ids.size())});
   std::size_t next = 0, left = 0;
   while (left < xs.size()) {
     for (; next < xs.size() && batch.live() < 5; ++next) {
@@ -203,8 +205,8 @@ void cancelled(const std::shared_ptr<const Model>& model,
 }
 
 // Two threads enter one session: one of them is told that it is busy, and nothing else happens.
-void contended(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& xs,
-               const DecodeRequest& request) {
+void contended(const std::shared_ptr<const Model>& model,
+               const std::vector<std::vector<int32_t>>& xs, const DecodeRequest& request) {
   Session session(model, "");
   const auto work = [&] {
     const SourceInput input = {xs[5].data(), nullptr, static_cast<int64_t>(xs[5].size())};
@@ -223,7 +225,8 @@ void contended(const std::shared_ptr<const Model>& model, const std::vector<std:
   other.join();
 }
 
-void states(const std::shared_ptr<const Model>& model, const std::vector<std::vector<int32_t>>& xs) {
+void states(const std::shared_ptr<const Model>& model,
+            const std::vector<std::vector<int32_t>>& xs) {
   Session session(model, "");
   const SourceInput input = {xs[6].data(), nullptr, static_cast<int64_t>(xs[6].size())};
   const Source source = {&input, 1};
