@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from s2s_engine import DecodeOptions, Engine, __version__
+from s2s_engine import DecodeOptions, Engine, __version__, _core
 
 from . import models
 from .models import Workload
@@ -65,13 +65,13 @@ def engine_contenders(workload: Workload, engine: Engine) -> list[Contender]:
     """`Engine.decode` as a caller uses it, and the core below it with ids prepared."""
     inputs, sources = workload.inputs, workload.sources
     limit = max_length(workload)
-    session = engine._session()
+    session, request = engine._session(), _core.Request()
 
     def core(number: int) -> object:
-        return session.decode([sources[number]], 1, 1, False, limit)
+        return session.decode([sources[number]], request, limit).hypotheses
 
     return [
-        Contender("s2s_engine", lambda number: engine.decode(inputs[number])),
+        Contender("s2s_engine", lambda number: engine.decode(inputs[number]).ids),
         Contender("s2s_engine, core only", core),
     ]
 
@@ -119,9 +119,7 @@ def check_answers(workload: Workload, contenders: Sequence[Contender]) -> None:
     for contender in contenders:
         for number, expected in enumerate(workload.expected):
             answer = contender.turn(number)
-            if contender.name == "s2s_engine":
-                answer = answer.ids  # type: ignore[attr-defined]
-            elif contender.name == "s2s_engine, core only":
+            if contender.name == "s2s_engine, core only":
                 answer = answer[0][0]  # type: ignore[index]
             if contender.name.startswith("s2s_engine"):
                 expected = [token for token in expected if token not in end]
