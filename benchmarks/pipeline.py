@@ -1,5 +1,5 @@
-"""What calls cost beside the work: microseconds of a call over the core's own, milliseconds until an
-interruption takes effect, sentences a second of a batch: `python -m benchmarks.pipeline`.
+"""What calls cost beside the work: microseconds of a call over the core's own, milliseconds until
+an interruption takes effect, sentences a second of a batch: `python -m benchmarks.pipeline`.
 
 Every figure is of one interleaved run: the calls that are compared take turns, and differences and
 ratios are taken within a turn. Answers are checked before anything is timed.
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2s_engine import (
     CancelToken,
@@ -73,12 +74,10 @@ def w3() -> Engine:
     vocabulary 32,000; random weights and no end token: as many ids as are asked for."""
     random = np.random.default_rng(0)
 
-    def w(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def w(*shape: int) -> NDArray[np.float32]:
         return (random.standard_normal(shape, np.float32) * shape[-1] ** -0.5).astype(np.float32)
 
-    def lstm(
-        inputs: int, hidden: int
-    ) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def lstm(inputs: int, hidden: int) -> dict[str, NDArray[np.float32]]:
         return {"weight_ih": w(4 * hidden, inputs), "weight_hh": w(4 * hidden, hidden)}
 
     vocabulary = 32_000
@@ -202,7 +201,7 @@ def main() -> None:
         return
     engine = w3()
     random = np.random.default_rng(1)
-    xs = [random.integers(0, 32_000, size).tolist() for size in random.integers(3, 40, 64)]
+    xs = [random.integers(0, 32_000, size).tolist() for size in random.integers(3, 40, 24)]
     for beam in (1, 5):
         found = throughput(engine, xs, 1, beam)
         show(f"W3, {len(xs)} sentences of 3 to 39 ids, beam {beam}", found, "sentences/s")
