@@ -3,7 +3,6 @@ leave it, given back in order. Knows threads and windows; never how a sentence i
 
 from __future__ import annotations
 
-import bisect
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +39,7 @@ class Flow:
         self.cancel = _core.CancelToken(ready.cancel)
         self._deadline = time.monotonic() + ready.seconds
         self._changed = threading.Condition()
-        # (-length, number): the longest first, and of one length the first.
+        # (length, -number), sorted: the longest is last, and of one length the first.
         self._waiting: list[tuple[int, int]] = []
         self._reads: dict[int, tuple[Read, int]] = {}
         self._done: dict[int, Outcome] = {}
@@ -55,6 +54,13 @@ class Flow:
 
     def fill(self) -> None:
         """Reads sources until as many are held as may be."""
+        new: list[tuple[int, int]] = []
+        try:
+            self._read_ahead(new)
+        finally:
+            self._wait_again(new)
+
+    def _read_ahead(self, new: list[tuple[int, int]]) -> None:
         while not self._exhausted and self._taken_in - self._given < self._ahead:
             try:
                 number, x = next(self._xs)
@@ -69,10 +75,14 @@ class Flow:
                 self._exhausted = True  # it is raised in its turn, and nothing is read behind it
                 self._put(number, type(error)(f"source {number} of the batch: {error}"))
                 return
-            length = len(read.prompt or []) if read.length is None else read.length
+            self._reads[number] = read, limit
+            new.append((len(read.prompt or []) if read.length is None else read.length, -number))
+
+    def _wait_again(self, sources: list[tuple[int, int]]) -> None:
+        if sources:
             with self._changed:
-                self._reads[number] = read, limit
-                bisect.insort(self._waiting, (-length, number))
+                self._waiting.extend(sources)
+                self._waiting.sort()
 
     def check(self) -> None:
         """Raises for the first source that could not be read."""
@@ -179,8 +189,9 @@ class Flow:
         if self._over:
             return []
         with self._changed:
-            taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return [number for _, number in taken]
+            taken = self._waiting[-count:]
+            del self._waiting[-count:]
+        return [-number for _, number in reversed(taken)]
 
     def _join(self, batch: _core.Batch, numbers: list[int]) -> None:
         """Lets sources join, fewer at a time where memory does not hold all of them."""
@@ -201,10 +212,7 @@ class Flow:
                     break  # once others have left
                 self._found(part[0], error)
             numbers = numbers[len(part) :]
-        with self._changed:
-            for number in numbers:
-                length = self._reads[number][0].length or 0
-                bisect.insort(self._waiting, (-length, number))
+        self._wait_again([(self._reads[number][0].length or 0, -number) for number in numbers])
 
     def _found(self, number: int, found: Any) -> None:
         if isinstance(found, S2SError):
