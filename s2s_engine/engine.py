@@ -4,6 +4,7 @@ and a pool of sessions of the C++ core; never how a step is computed."""
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,9 +31,10 @@ COMPUTE_TYPES = ("float32", "bfloat16", "int8", "auto")
 MAX_MEMORY = 8 << 30
 MAX_QUEUE = 256
 
-_core.this_is_the_main_thread()
+# Python tells signals to its main thread alone; in the child of a fork, that is the one there is.
+_core.set_main_thread(threading.main_thread().ident)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_core.this_is_the_main_thread)
+    os.register_at_fork(after_in_child=lambda: _core.set_main_thread(threading.get_ident()))
 
 
 @dataclass(frozen=True)

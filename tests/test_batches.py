@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 from test_engine import SOURCES, bits
 from test_prompts import PROMPTS, language_model
 
-from s2s_engine import CancelToken, DecodeOptions, Engine, InputError, NumericalError, _core
+from s2s_engine import (
+    CancelToken,
+    DecodeOptions,
+    Engine,
+    InputError,
+    InputTooLongError,
+    NumericalError,
+    _core,
+)
 from s2s_engine.search_rules import PRESETS
 
 ENGINES = {
@@ -223,6 +231,20 @@ def test_memory_is_what_was_estimated(name: str) -> None:
             length = len(engine._calls.read([3, 4, 5]).ids or [])
         engine.decode_batch(xs, beam_size=beam, max_length=3)
         assert engine.info.workspace_bytes == engine.estimate_memory(length, beam, size)
+
+
+def test_a_hundred_thousand_tokens_take_memory_in_proportion() -> None:
+    engine = Engine.load(models.lstm_luong(), max_input_length=100_000)
+    memory = [engine.estimate_memory(n, beam_size=2) for n in (10_000, 100_000)]
+    assert 9.9 * memory[0] < memory[1] < 10.1 * memory[0]
+    x = [n % 11 for n in range(100_000)]
+    result = engine.decode(x, max_length=3, beam_size=2, return_attention=True)
+    assert result.attention is not None and result.attention.shape == (3, 100_001)
+    assert bits(result) == bits(
+        engine.decode_batch([[3], x], max_length=3, beam_size=2, return_attention=True)[1]
+    )
+    with pytest.raises(InputTooLongError, match="the input has 100001 tokens, more than max_input"):
+        engine.decode([*x, 3])
 
 
 def test_a_memory_cap_refuses_before_it_allocates() -> None:

@@ -7,8 +7,11 @@ import ctypes
 import itertools
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import models
@@ -190,6 +193,43 @@ def test_ctrl_c_within_one_step(steps: int) -> None:
         endless(X, cancel=token)
     assert len(seen) == before + steps
     assert bits(ENGINE.decode(X, max_length=20)) == expected
+
+
+IMPORTED = """
+import ctypes, sys, threading
+sys.path.insert(0, sys.argv[1])
+engine = []
+def load():
+    import models
+    from s2s_engine import Engine
+    engine.append(Engine.load(models.lstm_luong()))
+thread = threading.Thread(target=load)
+thread.start()
+thread.join()
+from s2s_engine import CancelToken
+token, interrupt = CancelToken(), ctypes.pythonapi.PyErr_SetInterrupt
+interrupt.restype = None
+token._on_check = interrupt
+seen = []
+def decode():
+    seen.append(len(engine[0].decode([4, 5, 6], max_length=9).ids))
+try:
+    engine[0].decode([4, 5, 6], max_length=400, cancel=token)
+except KeyboardInterrupt:
+    print("interrupted")
+other = threading.Thread(target=decode)
+other.start()
+other.join()
+print(seen)
+"""
+
+
+def test_signals_are_the_main_threads_wherever_the_package_was_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, str(Path(__file__).parent)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "interrupted\n[9]\n"
 
 
 def test_a_handler_that_returns_lets_the_decode_go_on() -> None:

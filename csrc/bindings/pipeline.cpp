@@ -149,7 +149,7 @@ class PythonState {
 }  // namespace
 
 void add_pipeline(py::module_& module) {
-  module.def("this_is_the_main_thread", [] { Watch::main_thread = PyThread_get_thread_ident(); });
+  module.def("set_main_thread", [](unsigned long id) { Watch::main_thread = id; });
   py::class_<CancelToken>(module, "CancelToken",
                           "Cancels the calls that it is given to as `cancel=`, from any thread, "
                           "within one step, and for good.")
