@@ -27,6 +27,7 @@ from .results import Check, Hypothesis, Result, Score
 
 if _TYPE_CHECKING:
     from .builder import ModelBuilder
+    from .streams import DecoderState, Stream
 
 _logging.getLogger("s2s_engine").addHandler(_logging.NullHandler())
 
@@ -37,6 +38,7 @@ __all__ = [
     "DecodeOptions",
     "DecodeStopped",
     "DecodeTimeout",
+    "DecoderState",
     "Engine",
     "EngineBusy",
     "EngineClosedError",
@@ -51,16 +53,20 @@ __all__ = [
     "Result",
     "S2SError",
     "Score",
+    "Stream",
     "UnsupportedIsaError",
     "__version__",
     "demo_model",
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Those who decode do not pay for what only authors of models need."""
-    if name == "ModelBuilder":
-        from .builder import ModelBuilder
+_LATER = {"ModelBuilder": "builder", "DecoderState": "streams", "Stream": "streams"}
 
-        return ModelBuilder
+
+def __getattr__(name: str) -> object:
+    """Those who decode do not pay for what only some need."""
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
     raise AttributeError(f"module 's2s_engine' has no attribute {name!r}")
