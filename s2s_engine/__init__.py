@@ -4,10 +4,13 @@
 import logging as _logging
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from ._core import CancelToken
 from ._version import __version__
 from .demo import demo_model
 from .engine import Engine, Info
 from .errors import (
+    DecodeCancelled,
+    DecodeStopped,
     DecodeTimeout,
     EngineBusy,
     EngineClosedError,
@@ -24,13 +27,18 @@ from .results import Check, Hypothesis, Result, Score
 
 if _TYPE_CHECKING:
     from .builder import ModelBuilder
+    from .streams import DecoderState, Stream
 
 _logging.getLogger("s2s_engine").addHandler(_logging.NullHandler())
 
 __all__ = [
+    "CancelToken",
     "Check",
+    "DecodeCancelled",
     "DecodeOptions",
+    "DecodeStopped",
     "DecodeTimeout",
+    "DecoderState",
     "Engine",
     "EngineBusy",
     "EngineClosedError",
@@ -45,16 +53,20 @@ __all__ = [
     "Result",
     "S2SError",
     "Score",
+    "Stream",
     "UnsupportedIsaError",
     "__version__",
     "demo_model",
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Those who decode do not pay for what only authors of models need."""
-    if name == "ModelBuilder":
-        from .builder import ModelBuilder
+_LATER = {"ModelBuilder": "builder", "DecoderState": "streams", "Stream": "streams"}
 
-        return ModelBuilder
+
+def __getattr__(name: str) -> object:
+    """Those who decode do not pay for what only some need."""
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
     raise AttributeError(f"module 's2s_engine' has no attribute {name!r}")

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, Literal
 
 import numpy as np
@@ -9,9 +10,10 @@ _Hypothesis = tuple[
     NDArray[np.float32],
     float,
     float,
-    Literal["eos", "length"],
+    Literal["eos", "length", "timeout", "cancelled"],
     NDArray[np.float32] | None,
 ]
+_Stopped = Literal["timeout", "cancelled"]
 
 class Model:
     def __init__(
@@ -61,10 +63,52 @@ class SearchRules:
         max_nodes: int = 0,
     ) -> None: ...
 
+class Request:
+    def __init__(
+        self,
+        beam_size: int = 1,
+        num_hypotheses: int = 1,
+        alignment: bool = False,
+        rules: SearchRules = ...,
+    ) -> None: ...
+
+class CancelToken:
+    """Cancels the calls that it is given to as `cancel=`, from any thread, within one step, and
+    for good."""
+
+    _on_check: Callable[[], float | None] | None
+    def __init__(self, parent: CancelToken | None = None) -> None: ...
+    def cancel(self) -> None: ...
+    @property
+    def cancelled(self) -> bool: ...
+
+class Found:
+    @property
+    def hypotheses(self) -> list[_Hypothesis]: ...
+    @property
+    def source(self) -> list[int]: ...
+    @property
+    def stopped(self) -> _Stopped | None: ...
+
+class IdReader:
+    def __init__(
+        self,
+        size: int,
+        prepend: Sequence[int],
+        append: Sequence[int],
+        max_length: int,
+        words: dict[str, int],
+    ) -> None: ...
+
 class Session:
     threads: int
     def __init__(
-        self, model: Model, isa: str, threads: int = 1, member_bytes: int = ...
+        self,
+        model: Model,
+        isa: str,
+        threads: int = 1,
+        member_bytes: int = ...,
+        max_bytes: int | None = None,
     ) -> None: ...
     @property
     def isa(self) -> str: ...
@@ -72,16 +116,30 @@ class Session:
     def workspace_bytes(self) -> int: ...
     @property
     def kernel_addresses(self) -> list[int]: ...
+    def workspace_bytes_for(self, length: int, beam_size: int, batch_size: int) -> float: ...
     def decode(
         self,
         inputs: list[Any],
-        beam_size: int,
-        num_hypotheses: int,
-        alignment: bool,
+        request: Request,
         max_length: int,
         prompt: Any = None,
-        rules: SearchRules = ...,
-    ) -> list[_Hypothesis]: ...
+        cancel: CancelToken | None = None,
+        seconds: float = inf,
+    ) -> Found: ...
+    def decode_ids(
+        self,
+        x: object,
+        reader: IdReader,
+        request: Request | None,
+        factor: int,
+        addend: int,
+        cancel: CancelToken | None,
+        seconds: float,
+        /,
+    ) -> Found | None: ...
+    def time_decode(
+        self, inputs: list[Any], request: Request | None, max_length: int, times: int
+    ) -> float: ...
     def score(
         self,
         inputs: list[Any],
@@ -92,9 +150,34 @@ class Session:
     ) -> _Hypothesis: ...
     def encode(self, inputs: list[Any]) -> dict[str, NDArray[np.float32]]: ...
     def label(self, inputs: list[Any], output: int) -> tuple[list[int], NDArray[np.float32]]: ...
+    def score_labels(self, inputs: list[Any], labels: Any, output: int) -> NDArray[np.float32]: ...
     def forced_logits(
         self, inputs: list[Any], target: Any, prompt: Any = None
     ) -> NDArray[np.float32]: ...
+
+class Batch:
+    def __init__(self, session: Session, request: Request) -> None: ...
+    @property
+    def live(self) -> int: ...
+    @property
+    def stopped(self) -> _Stopped | None: ...
+    def join(
+        self,
+        sources: list[tuple[int, list[Any], int, Any]],
+        cancel: CancelToken | None = None,
+        seconds: float = inf,
+    ) -> None: ...
+    def run(
+        self, steps: int, cancel: CancelToken | None = None, seconds: float = inf
+    ) -> list[tuple[int, Found | Exception]]: ...
+    def interrupt(self) -> list[tuple[int, Found | Exception]]: ...
+    def certain(self) -> list[int]: ...
+
+class DecoderState:
+    def __init__(self, session: Session, inputs: list[Any]) -> None: ...
+    def feed(self, id: int, step: int) -> NDArray[np.float32]: ...
+    def states(self) -> bytes: ...
+    def restore(self, states: bytes) -> None: ...
 
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
@@ -103,14 +186,4 @@ def assume_cpus(count: int) -> None: ...
 def group_quota(groups: str, mount: str) -> float: ...
 def usable(allowed: int, quota: float, thread_limit: int) -> int: ...
 def time_products(weight: NDArray[np.float32], isa: str, rows: int = 1) -> dict[str, float]: ...
-def decode_batch(
-    sessions: list[Session],
-    sources: list[list[Any]],
-    beam_size: int,
-    num_hypotheses: int,
-    alignment: bool,
-    max_lengths: list[int],
-    batch_size: int,
-    prompts: list[Any],
-    rules: SearchRules = ...,
-) -> list[list[_Hypothesis]]: ...
+def set_main_thread(ident: int | None, /) -> None: ...

@@ -3,28 +3,39 @@ and a pool of sessions of the C++ core; never how a step is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .calls import Calls, Read, Ready, check_whole, stopped_error
 from .compute_types import resolve
-from .core_rules import CoreRules
 from .errors import EngineClosedError, InputError, ModelFormatError
-from .finishing import finished, unknown_id
 from .format import to_bytes
 from .graph import Graph, to_json
 from .loading import Source, opened
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
+from .pipelines import Pipelines
 from .results import Check, Hypothesis, Result, Score
+from .search_rules import score_of
 from .self_test import compare
 from .threads import wanted
-from .vocabulary import MAX_INPUT_LENGTH, Inputs, core_input
+from .vocabulary import MAX_INPUT_LENGTH, Inputs
+
+MAX_MEMORY = 8 << 30
+MAX_QUEUE = 256
+
+# Python tells signals to its main thread alone; in the child of a fork, that is the one there is.
+_core.set_main_thread(threading.main_thread().ident)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _core.set_main_thread(threading.get_ident()))
 
 
 @dataclass(frozen=True)
@@ -51,19 +62,7 @@ class Info:
     workspace_bytes: int
 
 
-class _Read(NamedTuple):
-    """One source as the core takes it: its inputs in order, its length and ids where it has such,
-    the prompt of a model without an encoder, and what the caller gave."""
-
-    inputs: list[Any]
-    length: int | None
-    ids: list[int] | None
-    prompt: list[int] | None
-    given: object
-    prepared: bool
-
-
-class Engine:
+class Engine(Pipelines):
     """Decodes with one model. Engines may be used from many threads at once, forked and pickled."""
 
     def __init__(
@@ -76,22 +75,26 @@ class Engine:
         threads: int | str = 1,
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
+        max_memory: int = MAX_MEMORY,
+        max_queue: int = MAX_QUEUE,
     ) -> None:
-        _check_whole("max_input_length", max_input_length, 1 << 30)
+        check_whole("max_input_length", max_input_length, 1 << 30)
+        check_whole("max_memory", max_memory, 1 << 50)
+        check_whole("max_queue", max_queue, 1 << 30, low=0)
         if isa is not None and not isinstance(isa, str):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         self._model, self._origin, self._digest = model, origin, digest
         self._threads, self._isa = wanted(threads), isa
+        self._max_memory, self._max_queue = max_memory, max_queue
         self._inputs = Inputs(model, max_input_length)
-        self._options = DecodeOptions.of(model.generation, None, {})
-        self._rules = CoreRules(model, self._inputs, self._options)
         self._has_decoder = "decoder" in model.graphs
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
         types = resolve(model, compute_type, lambda weight: _core.time_products(weight, isa or ""))
         self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
-        self._order: list[str] = self._core.inputs
+        self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
+        self._workers: Any = None  # made by the first decode_async
         self._closed = False
         self._idle: list[_core.Session] = [self._new_session()]
 
@@ -103,6 +106,8 @@ class Engine:
         threads: int | str = 1,
         isa: str | None = None,
         max_input_length: int = MAX_INPUT_LENGTH,
+        max_memory: int = MAX_MEMORY,
+        max_queue: int = MAX_QUEUE,
         importer: str | None = None,
         **importer_options: Any,
     ) -> Engine:
@@ -113,8 +118,11 @@ class Engine:
         (docs/architecture.md); auto takes what a measurement says, other bits on other machines.
         threads: the most that one call works on, where that pays, and never more than the process
         has CPUs; "auto": OMP_NUM_THREADS, else all of them. isa: the instruction set, by default
-        S2S_ISA or the fastest. max_input_length: longer sources are refused. importer: who wrote
-        the checkpoint, where its names do not tell; it may need options of its own.
+        S2S_ISA or the fastest. max_input_length: longer sources are refused. max_memory:
+        bytes that one thread's decode may take, refused before any is allocated; batches keep
+        within it. max_queue: calls of `decode_async` that may wait for one of the threads.
+        importer: who wrote the checkpoint, where its names do not tell; it may need options of its
+        own.
         Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
         file is ever executed.
         """
@@ -127,6 +135,8 @@ class Engine:
             threads=threads,
             isa=isa,
             max_input_length=max_input_length,
+            max_memory=max_memory,
+            max_queue=max_queue,
         )
 
     # --- decoding ---
@@ -146,79 +156,53 @@ class Engine:
         x: a list of strings, a list of ids or a 1-D integer array; `inputs` maps the names of
         several inputs, `features` is the one input of floats, (positions, size) or (size,).
         prepared: the model's source rule is not applied. Keywords are DecodeOptions' fields.
-        Raises InputError, InputTooLongError, NumericalError, EngineClosedError.
+        Raises InputError, InputTooLongError, NumericalError, EngineClosedError, and, with the
+        partial result, DecodeTimeout and DecodeCancelled.
         """
-        chosen = self._chosen(options, keywords)
-        read = self._read(x, inputs, features, prepared)
+        ready = self._calls.ready(options, keywords)
+        reader = self._calls.prepared_reader if prepared else self._calls.reader
+        if reader is None or ready.max_length is None or inputs is not None or features is not None:
+            return self._decode(self._calls.read(x, inputs, features, prepared), ready)
         session = self._session()
         try:
-            if not self._has_decoder:
-                return self._labelled(session, read, chosen)
+            found = session.decode_ids(
+                x, reader, ready.request, *ready.max_length, ready.cancel, ready.seconds
+            )
+        finally:
+            self._give(session)
+        if found is None:  # strings, arrays, and all that is wrong
+            return self._decode(self._calls.read(x, inputs, features, prepared), ready)
+        result = Result.found(found, self._inputs, None)
+        if found.stopped:
+            raise stopped_error(found.stopped, ready.seconds, result)
+        return result
+
+    def _decode(
+        self,
+        read: Read,
+        ready: Ready,
+        cancel: _core.CancelToken | None = None,
+        seconds: float | None = None,
+        threads: int | None = None,
+    ) -> Result:
+        session = self._session(threads)
+        try:
+            if ready.request is None:
+                return self._labelled(session, read, ready.options)
             found = session.decode(
                 read.inputs,
-                chosen.beam_size,
-                chosen.num_hypotheses,
-                chosen.keeps_attention,
-                self._model.limit(chosen, read.length),
+                ready.request,
+                self._calls.limit(ready, read),
                 read.prompt,
-                self._rules.of(chosen),
+                cancel or ready.cancel,
+                ready.seconds if seconds is None else seconds,
             )
-            return self._result(session, read, found, chosen)
         finally:
-            self._idle.append(session)
-
-    def decode_batch(
-        self,
-        xs: Iterable[object],
-        *,
-        batch_size: int = 64,
-        threads: int | str | None = None,
-        show_progress: bool = False,
-        prepared: bool = False,
-        options: DecodeOptions | None = None,
-        **keywords: Any,
-    ) -> list[Result]:
-        """The results of many sources, in their order: the bits of `decode` one by one.
-
-        batch_size: the most sentences that share a step. threads: by default the engine's; batches
-        are decoded at once, large products of a batch shared by threads that are left over. A
-        source may be a mapping by input name.
-        """
-        if show_progress:
-            raise NotImplementedError("show_progress is not built yet")
-        _check_whole("batch_size", batch_size, 1 << 20)
-        count = self._threads if threads is None else wanted(threads)
-        chosen = self._chosen(options, keywords)
-        reads = []
-        for number, x in enumerate(xs):
-            try:
-                reads.append(self._read(x, None, None, prepared))
-            except InputError as error:
-                raise type(error)(f"source {number} of the batch: {error}") from None
-        if not reads:
-            return []
-        parallel = min(count, -(-len(reads) // batch_size))
-        sessions = [self._session(count // parallel) for _ in range(parallel)]
-        try:
-            if not self._has_decoder:
-                return [self._labelled(sessions[0], read, chosen) for read in reads]
-            found = _core.decode_batch(
-                sessions,
-                [read.inputs for read in reads],
-                chosen.beam_size,
-                chosen.num_hypotheses,
-                chosen.keeps_attention,
-                [self._model.limit(chosen, read.length) for read in reads],
-                batch_size,
-                [] if self._has_encoder else [read.prompt for read in reads],
-                self._rules.of(chosen),
-            )
-            return [
-                self._result(sessions[0], read, one, chosen)
-                for read, one in zip(reads, found, strict=True)
-            ]
-        finally:
-            self._idle.extend(sessions)
+            self._give(session)
+        result = self._calls.result(found, read, ready.options)
+        if found.stopped:
+            raise stopped_error(found.stopped, ready.seconds, result)
+        return result
 
     def score(
         self,
@@ -235,28 +219,37 @@ class Engine:
     ) -> Score:
         """Log-probabilities of a given target (teacher forcing), the (first) end token's included.
 
-        target: strings or ids without start and end. The options are those of DecodeOptions, by
-        default the model's. The numbers are those that `decode` gives for the same ids, to the last
-        bit.
+        target: strings or ids without start and end; of a model without a decoder, a label for
+        each that it gives. The options are those of DecodeOptions, by default the model's. The
+        numbers are those that `decode` gives for the same ids, to the last bit.
         """
-        if not self._has_decoder:
-            raise NotImplementedError("score of a model without a decoder is not built yet")
         ids = self._inputs.target(target)
-        chosen = self._options.for_score(
+        chosen = self._calls.default.options.for_score(
             length_penalty=length_penalty,
             length_penalty_kind=length_penalty_kind,
             coverage_penalty=coverage_penalty,
             end_tokens=end_tokens,
         )
-        self._model.check_alignment(chosen)
-        read = self._read(x, inputs, features, prepared)
+        if self._has_decoder:
+            self._model.check_alignment(chosen)
+        else:
+            _check_default(chosen, ("coverage_penalty", "end_tokens"))
+        read = self._calls.read(x, inputs, features, prepared)
         session = self._session()
         try:
-            _, log_probs, log_prob, score, _, _ = session.score(
-                read.inputs, ids, False, read.prompt, self._rules.of(chosen)
-            )
+            if not self._has_decoder:
+                log_probs = session.score_labels(read.inputs, ids, self._logits())
+                log_prob = float(sum(map(float, log_probs)))
+                score = score_of(
+                    log_prob, len(ids), chosen.length_penalty_kind, chosen.length_penalty
+                )
+            else:
+                rules = self._calls.rules(chosen)
+                _, log_probs, log_prob, score, _, _ = session.score(
+                    read.inputs, ids, False, read.prompt, rules
+                )
         finally:
-            self._idle.append(session)
+            self._give(session)
         return Score(log_prob, log_probs, score)
 
     def encode(
@@ -270,12 +263,12 @@ class Engine:
         """The encoder's named outputs: (size,) for vectors, (positions, size) for sequences."""
         if not self._has_encoder:
             raise InputError("this model has no encoder: there is nothing to encode")
-        read = self._read(x, inputs, features, prepared)
+        read = self._calls.read(x, inputs, features, prepared)
         session = self._session()
         try:
             return session.encode(read.inputs)
         finally:
-            self._idle.append(session)
+            self._give(session)
 
     def forced_logits(
         self,
@@ -293,30 +286,12 @@ class Engine:
         if not self._has_decoder:
             raise InputError("this model has no decoder; encode() gives its logits")
         ids = self._inputs.target(target)
-        read = self._read(x, inputs, features, prepared)
+        read = self._calls.read(x, inputs, features, prepared)
         session = self._session()
         try:
             return session.forced_logits(read.inputs, ids, read.prompt)
         finally:
-            self._idle.append(session)
-
-    def decode_iter(self, xs: Iterable[object]) -> NoReturn:
-        """Lazy decoding of many sources (not built yet)."""
-        raise NotImplementedError("decode_iter is not built yet")
-
-    def stream(self, x: object) -> NoReturn:
-        """Tokens as they become certain (not built yet)."""
-        raise NotImplementedError("stream is not built yet")
-
-    async def decode_async(self, x: object) -> NoReturn:
-        """Decoding without blocking an event loop (not built yet)."""
-        raise NotImplementedError("decode_async is not built yet")
-
-    def estimate_memory(
-        self, source_length: int, beam_size: int = 1, batch_size: int = 1
-    ) -> NoReturn:
-        """Bytes that a decode will take (not built yet)."""
-        raise NotImplementedError("estimate_memory is not built yet")
+            self._give(session)
 
     # --- the engine itself ---
 
@@ -364,9 +339,12 @@ class Engine:
         return compare(test, score.token_log_probs)
 
     def close(self) -> None:
-        """Frees the sessions; every later call raises EngineClosedError."""
+        """Frees the sessions and ends the threads; every later call raises EngineClosedError. Calls
+        that are running on threads of the caller's end as they would have."""
         self._closed = True
         self._idle.clear()
+        if self._workers is not None:
+            self._workers.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -388,21 +366,22 @@ class Engine:
         self._check_open()
         origin = to_bytes(self._model) if self._origin is None else self._origin
         digest = self._digest if self._origin is not None else ""
-        types = self._core.compute_types
-        arguments = (origin, digest, types, self._threads, self._isa, self._inputs.max_input_length)
-        return _reload, arguments
-
-    def _chosen(self, options: DecodeOptions | None, keywords: Mapping[str, Any]) -> DecodeOptions:
-        if options is None and not keywords:
-            return self._options
-        return DecodeOptions.of(self._model.generation, options, keywords)
+        options = {
+            "compute_type": self._core.compute_types,
+            "threads": self._threads,
+            "isa": self._isa,
+            "max_input_length": self._inputs.max_input_length,
+            "max_memory": self._max_memory,
+            "max_queue": self._max_queue,
+        }
+        return _reload, (origin, digest, options)
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosedError("this engine is closed; load the model again")
 
     def _new_session(self) -> _core.Session:
-        return _core.Session(self._core, self._isa or "", self._threads)
+        return _core.Session(self._core, self._isa or "", self._threads, max_bytes=self._max_memory)
 
     def _session(self, threads: int | None = None) -> _core.Session:
         self._check_open()
@@ -413,74 +392,38 @@ class Engine:
         session.threads = self._threads if threads is None else threads
         return session
 
-    def _read(
-        self,
-        x: object,
-        inputs: Mapping[str, object] | None,
-        features: object,
-        prepared: bool,
-    ) -> _Read:
-        if not self._has_encoder:
-            prompt = self._inputs.prompt(x, inputs=inputs, features=features)
-            return _Read([], None, None, prompt, x, prepared)
-        read = self._inputs.encoder(x, inputs=inputs, features=features, prepared=prepared)
-        ordered = [core_input(read[name]) for name in self._order]
-        main = self._inputs.main
-        if main is None:
-            return _Read(ordered, None, None, None, x, prepared)
-        ids: Any = read[main]
-        given = inputs if x is None else x
-        return _Read(
-            ordered, len(ids), ids if isinstance(ids, list) else None, None, given, prepared
-        )
+    def _give(self, session: _core.Session) -> None:
+        if not self._closed:
+            self._idle.append(session)
 
-    def _result(
-        self, session: _core.Session, read: _Read, found: Sequence[Any], chosen: DecodeOptions
-    ) -> Result:
-        tokens = self._inputs.target_tokens
-        hypotheses = [
-            Hypothesis(ids, tokens(ids), score, log_prob, log_probs, attention, reason)
-            for ids, log_probs, log_prob, score, reason, attention in found
-        ]
-        if chosen.replace_unknowns is not False or chosen.return_logits:
-            hypotheses = finished(
-                hypotheses,
-                chosen,
-                unknown=unknown_id(chosen.replace_unknowns, self._inputs),
-                words=lambda: self._inputs.source_words(read.given, read.ids or [], read.prepared),
-                logits=lambda ids: session.forced_logits(read.inputs, ids, read.prompt),
-            )
-        return Result(hypotheses, self._source_tokens(read))
-
-    def _source_tokens(self, read: _Read) -> list[str]:
-        return [] if read.ids is None else self._inputs.source_tokens(read.ids)
-
-    def _labelled(self, session: _core.Session, read: _Read, chosen: DecodeOptions) -> Result:
+    def _labelled(self, session: _core.Session, read: Read, chosen: DecodeOptions) -> Result:
         """The best label of each position, or of the sentence: a model without a decoder."""
         changed = [name for name in DEFAULTS if getattr(chosen, name) != DEFAULTS[name]]
         if changed:
             raise InputError(f"{changed[0]} is for models with a decoder; this one has none")
-        outputs = list(self._model.graphs["encoder"].outputs)
-        if "logits" not in outputs:
-            raise InputError(f"this model has no logits; encode() gives {', '.join(outputs)}")
-        ids, log_probs = session.label(read.inputs, outputs.index("logits"))
+        ids, log_probs = session.label(read.inputs, self._logits())
         log_prob = float(sum(float(value) for value in log_probs))
         tokens = self._inputs.target_tokens(ids)
         best = Hypothesis(ids, tokens, log_prob, log_prob, log_probs, None, "length")
-        return Result([best], self._source_tokens(read))
+        return Result([best], self._calls.source_tokens(read))
+
+    def _forced(self, read: Read, ids: list[int]) -> NDArray[np.float32]:
+        session = self._session()
+        try:
+            return session.forced_logits(read.inputs, ids, read.prompt)
+        finally:
+            self._give(session)
+
+    def _logits(self) -> int:
+        """Which of the encoder's outputs a model without a decoder labels by."""
+        outputs = list(self._model.graphs["encoder"].outputs)
+        if "logits" not in outputs:
+            raise InputError(f"this model has no logits; encode() gives {', '.join(outputs)}")
+        return outputs.index("logits")
 
 
-def _reload(
-    origin: str | bytes,
-    digest: str,
-    types: dict[str, str],
-    threads: int,
-    isa: str | None,
-    max_input_length: int,
-) -> Engine:
-    engine = Engine.load(
-        origin, compute_type=types, threads=threads, isa=isa, max_input_length=max_input_length
-    )
+def _reload(origin: str | bytes, digest: str, options: Mapping[str, Any]) -> Engine:
+    engine = Engine.load(origin, **options)
     if digest and engine.info.digest != digest:
         raise ModelFormatError(
             f"{engine!r} has the digest {engine.info.digest}, the pickled engine had {digest}: "
@@ -489,8 +432,8 @@ def _reload(
     return engine
 
 
-def _check_whole(name: str, value: object, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} is {value!r}, must be an integer")
-    if not 1 <= value <= high:
-        raise InputError(f"{name} is {value}, must be 1 to {high}")
+def _check_default(options: DecodeOptions, names: Sequence[str]) -> None:
+    """Labels know none of these."""
+    for name in names:
+        if getattr(options, name) != DEFAULTS[name]:
+            raise InputError(f"{name} is for models with a decoder; this one has none")

@@ -3,6 +3,8 @@ Knows no models; the C++ core raises these same classes through the bindings."""
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class S2SError(Exception):
     """The base of every error that the engine raises on purpose."""
@@ -24,8 +26,21 @@ class NumericalError(S2SError, ArithmeticError):
     """A NaN or an infinity among the logits."""
 
 
-class DecodeTimeout(S2SError, TimeoutError):
-    """A deadline passed before the decode ended."""
+class DecodeStopped(S2SError):
+    """A decode that had to end before it was done. result: what there was of it by then, a Result,
+    or the list of a batch's in the order of their sources; None where nothing had begun."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class DecodeTimeout(DecodeStopped, TimeoutError):
+    """`timeout` passed before the decode ended."""
+
+
+class DecodeCancelled(DecodeStopped, RuntimeError):
+    """The call's CancelToken was cancelled, or its engine closed, before the decode ended."""
 
 
 class EngineClosedError(S2SError, RuntimeError):

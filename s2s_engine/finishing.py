@@ -36,11 +36,16 @@ def finished(
     if not options.return_attention:
         made = [h if h.attention is None else replace(h, attention=None) for h in made]
     if options.return_logits:
-        made = [
-            replace(h, logits=logits(h.ids[: len(h.token_log_probs) - 1]).astype(np.float32))
-            for h in made
-        ]
+        made = [replace(h, logits=_of_steps(logits, h)) for h in made]
     return made
+
+
+def _of_steps(
+    logits: Callable[[list[int]], NDArray[Any]], hypothesis: Hypothesis
+) -> NDArray[np.float32]:
+    """A row for each scored token; an interrupted decode may have none."""
+    steps = len(hypothesis.token_log_probs)
+    return logits(hypothesis.ids[: max(steps - 1, 0)])[:steps].astype(np.float32)
 
 
 def unknown_id(option: object, inputs: Inputs) -> int | None:

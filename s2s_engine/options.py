@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ._core import CancelToken
 from .errors import InputError
 from .search_rules import PENALTIES, PRESETS, SearchRule
 
@@ -21,6 +22,7 @@ MAX_PATIENCE = 1000.0
 MAX_DIVERSITY = 1000.0
 MAX_NODES = 1_000_000
 MAX_TEMPERATURE = 1000.0
+MAX_SECONDS = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,10 @@ class DecodeOptions:
 
     replace_unknowns: tokens of the result that are unknown become the source's where the attention
     is largest; True, or the unknown token of the target. return_logits: the logits of every step.
-    The other names are fixed for later versions; setting one raises NotImplementedError.
+
+    timeout: seconds from the call on, after which it raises DecodeTimeout; cancel: a CancelToken,
+    for DecodeCancelled. Both take effect within one step, with what there is so far as the error's
+    `result`.
     Raises InputError for a value out of range.
     """
 
@@ -85,12 +90,9 @@ class DecodeOptions:
     replace_unknowns: bool | str | int = False
     return_logits: bool = False
     timeout: float | None = None
-    cancel: Any = None
+    cancel: CancelToken | None = None
 
     def __post_init__(self) -> None:
-        for name in LATER:
-            if getattr(self, name) != DEFAULTS[name]:
-                raise NotImplementedError(f"the option {name} is not built yet")
         _whole("beam_size", self.beam_size, 1, MAX_BEAM)
         _whole("num_hypotheses", self.num_hypotheses, 1, MAX_BEAM)
         self._check_sampling()
@@ -111,6 +113,7 @@ class DecodeOptions:
         self._check_rule()
         _number("length_penalty", self.length_penalty, -MAX_PENALTY, MAX_PENALTY)
         _one_of("length_penalty_kind", self.length_penalty_kind, PENALTIES)
+        check_interruption(self.timeout, self.cancel)
         _whole("min_length", self.min_length, 0, MAX_STEPS)
         if isinstance(self.max_length, int) and self.min_length > self.max_length:
             raise InputError(
@@ -303,6 +306,14 @@ class DecodeOptions:
         return max(1, min(a * source_length + b, MAX_STEPS))
 
 
+def check_interruption(timeout: object, cancel: object) -> None:
+    """InputError for what is no timeout and no token."""
+    if timeout is not None:
+        _number("timeout", timeout, 0.0, MAX_SECONDS)
+    if cancel is not None and not isinstance(cancel, CancelToken):
+        raise InputError(f"cancel is {type(cancel).__name__}, must be a CancelToken or None")
+
+
 def _over(under: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Given options over others. The rule of a search is one thing: a given one replaces all of the
     other."""
@@ -394,5 +405,4 @@ def _allowed(value: object) -> Any:
 AUTOMATON = {"transitions", "start", "final"}
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(DecodeOptions)}
 RULE = ("early_stop", "search", "patience")
-LATER = ("timeout", "cancel")
 SCORING = ("length_penalty", "length_penalty_kind", "coverage_penalty", "end_tokens")

@@ -4,11 +4,22 @@ nothing of how they came about."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ._core import Found
+
+
+class Texts(Protocol):
+    """Who turns ids into strings."""
+
+    def target_tokens(self, ids: Sequence[int]) -> list[str]: ...
+
+    def source_tokens(self, ids: Sequence[int]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,8 @@ class Hypothesis:
     logarithms, float32 each, summed in float64), the end token's included. attention:
     (target, source) float32 weights where they were asked for, a row per scored token. logits:
     (target, vocabulary) float32 where they were asked for, what the model gives before any option
-    changes it. finish_reason: "eos" or "length".
+    changes it. finish_reason: "eos" or "length"; in a partial result "timeout" or "cancelled" as
+    well.
     """
 
     ids: list[int]
@@ -28,19 +40,51 @@ class Hypothesis:
     log_prob: float
     token_log_probs: NDArray[np.float32]
     attention: NDArray[np.float32] | None
-    finish_reason: Literal["eos", "length"]
+    finish_reason: Literal["eos", "length", "timeout", "cancelled"]
     logits: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True)
 class Result:
     """The hypotheses of one source, best first; `ids`, `tokens` and `score` are the best one's.
 
     source: the tokens that the encoder read, prepared, as columns of `attention` name them.
+    Of a decode's result, lists and tokens are made when they are first read.
     """
 
-    hypotheses: list[Hypothesis]
-    source: list[str] = field(default_factory=list)
+    __slots__ = ("_found", "_hypotheses", "_ids", "_inputs", "_source")
+
+    _found: Found
+    _ids: list[int] | None
+    _inputs: Texts
+
+    def __init__(self, hypotheses: list[Hypothesis], source: list[str] | None = None) -> None:
+        self._hypotheses: list[Hypothesis] | None = hypotheses
+        self._source: list[str] | None = [] if source is None else source
+
+    @classmethod
+    def found(cls, found: Found, inputs: Texts, ids: list[int] | None) -> Result:
+        """A result of the core. ids: the source's, where the core has not read them itself."""
+        result = cls.__new__(cls)
+        result._hypotheses = result._source = None
+        result._found, result._inputs, result._ids = found, inputs, ids
+        return result
+
+    @property
+    def hypotheses(self) -> list[Hypothesis]:
+        if self._hypotheses is None:
+            tokens = self._inputs.target_tokens
+            self._hypotheses = [
+                Hypothesis(ids, tokens(ids), score, log_prob, log_probs, attention, reason)
+                for ids, log_probs, log_prob, score, reason, attention in self._found.hypotheses
+            ]
+        return self._hypotheses
+
+    @property
+    def source(self) -> list[str]:
+        if self._source is None:
+            ids = self._found.source if self._ids is None else self._ids
+            self._source = self._inputs.source_tokens(ids) if ids else []
+        return self._source
 
     @property
     def ids(self) -> list[int]:
@@ -57,6 +101,19 @@ class Result:
     @property
     def attention(self) -> NDArray[np.float32] | None:
         return self.hypotheses[0].attention
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result):
+            return NotImplemented
+        return (self.hypotheses, self.source) == (other.hypotheses, other.source)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds lists
+
+    def __repr__(self) -> str:
+        return f"Result(hypotheses={self.hypotheses!r}, source={self.source!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Result, (self.hypotheses, self.source)
 
 
 @dataclass(frozen=True)

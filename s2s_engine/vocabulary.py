@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ._core import IdReader
 from .errors import InputError, InputTooLongError
 from .graph import BUILT_IN, Graph
 from .model import Model
@@ -170,6 +171,23 @@ class Inputs:
                 f"{self._position.size} positions of this model"
             )
         return ids
+
+    def id_reader(self, *, prepared: bool = False) -> IdReader | None:
+        """The core's reader of lists of ids or strings, for a model that takes nothing else and
+        whose rule only adds ids; None for others."""
+        if self.main is None or list(self._types) != [self.main] or self._prompt is not None:
+            return None
+        vocabulary, rule = self._vocabularies.get(self.main), self._rule
+        if vocabulary is None or rule.truncate is not None or rule.pad is not None or rule.reverse:
+            return None
+        prepend, append = ((), ()) if prepared else (rule.prepend, rule.append)
+        if max(prepend + append, default=0) >= vocabulary.size:
+            return None
+        longest = self.max_input_length
+        if self._position is not None:
+            longest = min(longest, self._position.size - len(prepend) - len(append))
+        words = vocabulary.index
+        return IdReader(vocabulary.size, list(prepend), list(append), longest, words)
 
     def prompt(
         self,

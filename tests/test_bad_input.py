@@ -7,6 +7,7 @@ import copy
 import random
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -117,7 +118,8 @@ TARGETS: dict[str, Case] = {
     "an id beyond the target vocabulary": lambda: engine().score([4], [1, 9]),
     "a target that is a string": lambda: engine().score([4], "t1"),
     "a target that is a float": lambda: engine().score([4], [1.0]),
-    "a target of a model without a decoder": lambda: engine("tagger").score([4], [1]),
+    "fewer labels than a model gives": lambda: engine("tagger").score([4, 5], [1]),
+    "a label that the model does not have": lambda: engine("tagger").score([4], [99]),
 }
 
 OPTIONS: dict[str, Case] = {
@@ -254,6 +256,29 @@ OPTIONS: dict[str, Case] = {
     "a batch size of zero": lambda: engine().decode_batch([[4]], batch_size=0),
     "a batch size that is a float": lambda: engine().decode_batch([[4]], batch_size=1.0),  # type: ignore[arg-type]
     "too many threads": lambda: engine().decode_batch([[4]], threads=100_000),
+    "a timeout that is a word": decode([4], timeout="soon"),
+    "a timeout below zero": decode([4], timeout=-0.5),
+    "a timeout that is a NaN": decode([4], timeout=float("nan")),
+    "a token that is an event": decode([4], cancel=threading.Event()),
+    "a timeout of an iteration": lambda: engine().decode_iter([[4]], timeout=1.0),
+    "a timeout for a model without a decoder": decode([4], model="tagger", timeout=1.0),
+    "an iteration with no batch": lambda: engine().decode_iter([[4]], batch_size=0),
+    "no memory": lambda: Engine.load(models.gru_plain(), max_memory=0),
+    "a negative queue": lambda: Engine.load(models.gru_plain(), max_queue=-1),
+    "memory of no source": lambda: engine().estimate_memory(0),
+    "memory of a beam that is a float": lambda: engine().estimate_memory(5, beam_size=2.0),  # type: ignore[arg-type]
+    "a stream of a model without a decoder": lambda: engine("tagger").stream([4]),
+    "a state of a model without a decoder": lambda: engine("tagger").start([4]),
+    "a token that a state does not know": lambda: engine().start([4]).feed(["zebra"]),
+    "a snapshot that is a string": lambda: engine().resume("state"),  # type: ignore[arg-type]
+    "a snapshot of nothing": lambda: engine().resume(b""),
+    "a damaged snapshot": lambda: engine().resume(flipped(engine().start([4]).snapshot(), 60)),
+    "a snapshot of another model": lambda: engine("gru_plain").resume(
+        engine().start([4]).snapshot()
+    ),
+    "a batch that memory does not hold": lambda: Engine.load(
+        models.lstm_luong(), max_memory=4096
+    ).decode_batch([[4], [5] * 99]),
     "options made by themselves": lambda: DecodeOptions(beam_size=2, num_hypotheses=3),
 }
 
@@ -432,13 +457,17 @@ CORE: dict[str, Case] = {
     "a target outside the vocabulary": lambda: core_session().score([[3]], [9], False),
     "a forced target outside the vocabulary": lambda: core_session().forced_logits([[3]], [-1]),
     "a label of an output that does not exist": lambda: core_session().label([[3]], 99),
-    "a batch of no sessions": lambda: batch([], [[[3]]], [5]),
-    "a batch with a limit missing": lambda: batch([core_session()], [[[3]], [[4]]], [5]),
-    "a batch with a prompt": lambda: batch([core_session()], [[[3]]], [5], prompts=[None]),
-    "a batch of size zero": lambda: batch([core_session()], [[[3]]], [5], size=0),
-    "decoding without a decoder": lambda: _core.Session(core(*both(models.tagger())), "").decode(
-        [[3]], 1, 1, False, 5
-    ),
+    "scores of an output that does not exist": lambda: core_session().score_labels([[3]], [1], 99),
+    "a batch with a prompt": lambda: batch([3], prompt=[4]),
+    "a batch without a limit": lambda: batch([3], limit=0),
+    "a batch of two inputs": lambda: batch([3], [3]),
+    "a batch without a decoder": lambda: _core.Batch(tagger_session(), _core.Request()),
+    "a state without a decoder": lambda: _core.DecoderState(tagger_session(), [[3]]),
+    "an id that a state cannot be fed": lambda: state().feed(9, 0),
+    "a step below zero": lambda: state().feed(3, -1),
+    "states of a wrong number": lambda: state().restore(b"abcd"),
+    "states that are no numbers": lambda: state().restore(b"abc"),
+    "decoding without a decoder": lambda: tagger_session().decode([[3]], _core.Request(), 5),
 }
 
 
@@ -452,15 +481,23 @@ def core_session() -> _core.Session:
 
 def constrained(**given: Any) -> object:
     rules = _core.SearchRules(constraints=_core.Constraints(**given))
-    return core_session().decode([[3]], 1, 1, False, 5, None, rules)
+    return core_session().decode([[3]], _core.Request(1, 1, False, rules), 5)
 
 
-def batch(sessions: Any, sources: Any, limits: Any, *, size: int = 4, prompts: Any = ()) -> object:
-    return _core.decode_batch(sessions, sources, 1, 1, False, limits, size, list(prompts))
+def tagger_session() -> _core.Session:
+    return _core.Session(core(*both(models.tagger())), "")
+
+
+def state() -> _core.DecoderState:
+    return _core.DecoderState(core_session(), [[3]])
+
+
+def batch(*inputs: Any, limit: int = 5, prompt: Any = None) -> object:
+    return _core.Batch(core_session(), _core.Request()).join([(0, list(inputs), limit, prompt)])
 
 
 def run_core(inputs: Any, *, beam: int = 1, hypotheses: int = 1, steps: int = 5) -> object:
-    return core_session().decode(inputs, beam, hypotheses, False, steps)
+    return core_session().decode(inputs, _core.Request(beam, hypotheses), steps)
 
 
 SECTIONS: dict[str, dict[str, Case]] = {
@@ -630,7 +667,8 @@ def runs(made: _core.Model, graphs: Document) -> None:
     try:
         session.encode(inputs)
         if "decoder" in graphs:
-            session.decode(inputs, 3, 2, "alignment" in graphs["decoder"]["outputs"], 4)
+            alignment = "alignment" in graphs["decoder"]["outputs"]
+            session.decode(inputs, _core.Request(3, 2, alignment), 4)
             session.score(inputs, [0, 0], False)
             session.forced_logits(inputs, [0])
         for number in range(len(graphs.get("encoder", {}).get("outputs", ()))):

@@ -39,7 +39,6 @@ from s2s_engine import (
     UnsupportedIsaError,
     _core,
 )
-from s2s_engine.options import DEFAULTS, LATER
 
 # Some hundred roundings of 2^-24 on numbers of order 10.
 CLOSE = 1e-5
@@ -228,6 +227,14 @@ def test_models_without_a_decoder(name: str, isa: str) -> None:
         assert (found.ids, found.tokens) == (expected.ids, expected.tokens)
         assert len(found.ids) == (len(x) if name == "tagger" else 1)
         log_probs = found.hypotheses[0].token_log_probs
+        scored, exact_score = (e.score(x, found.ids, length_penalty=0.6)
+                               for e in (engine, reference))  # fmt: skip
+        assert scored.token_log_probs.tobytes() == log_probs.tobytes()
+        assert abs(scored.score - exact_score.score) <= CLOSE
+        assert scored.log_prob == found.score
+        other = [(label + 1) % 5 for label in found.ids]
+        theirs = reference.score(x, other).token_log_probs
+        assert np.abs(engine.score(x, other).token_log_probs - theirs).max() <= CLOSE
         assert np.abs(log_probs - expected.hypotheses[0].token_log_probs).max() <= CLOSE
         logits, exact = engine.encode(x)["logits"], reference.encode(x)["logits"]
         assert logits.shape == exact.shape and np.abs(logits - exact).max() <= CLOSE
@@ -353,7 +360,7 @@ def test_a_session_in_use_refuses_a_second_thread() -> None:
     model = models.lstm_luong(hidden=200)
     engine = Engine.load(model)
     session = engine._idle[0]
-    x = engine._read([4] * 3000, None, None, False).inputs
+    x = engine._calls.read([4] * 3000).inputs
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -453,12 +460,19 @@ def test_a_fork_after_threads_were_used_decodes() -> None:
 def test_close_and_context_manager() -> None:
     with Engine.load(models.lstm_luong()) as engine:
         engine.decode([4])
+        snapshot = engine.start([4]).snapshot()
     engine.close()  # twice is once
     calls: list[Any] = [
         lambda: engine.decode([4]),
         lambda: engine.decode_batch([[4]]),
         lambda: engine.score([4], [4]),
         lambda: engine.encode([4]),
+        lambda: engine.decode_iter([[4]]),
+        lambda: engine.stream([4]),
+        lambda: engine.start([4]),
+        lambda: engine.resume(snapshot),
+        lambda: engine.estimate_memory(5),
+        lambda: asyncio.run(engine.decode_async([4])),
         lambda: engine.info,
         lambda: pickle.dumps(engine),
     ]
@@ -512,26 +526,6 @@ def test_info() -> None:
     assert info.vocabularies["target"][0] == "t0"
     assert set(info.compute_types.values()) == {"float32"}
     assert info.generation["max_length"] == 12
-
-
-def test_what_is_not_built_says_so() -> None:
-    engine = Engine.load(models.lstm_luong())
-    odd: dict[str, Any] = {name: object() for name in LATER}
-    for name in LATER:
-        with pytest.raises(NotImplementedError, match=f"the option {name} is not built yet"):
-            engine.decode([4], **{name: odd[name]})
-        engine.decode([4], **{name: DEFAULTS[name]})
-    calls: dict[str, Any] = {
-        "decode_iter": lambda: next(iter(engine.decode_iter([[4]]))),
-        "stream": lambda: next(iter(engine.stream([4]))),
-        "decode_async": lambda: asyncio.run(engine.decode_async([4])),
-        "estimate_memory": lambda: engine.estimate_memory(5),
-        "show_progress": lambda: engine.decode_batch([[4]], show_progress=True),
-        "a model without a decoder": lambda: Engine.load(models.tagger()).score([4], [4]),
-    }
-    for name, call in calls.items():
-        with pytest.raises(NotImplementedError, match=name):
-            call()
 
 
 # --- instruction sets ---

@@ -101,7 +101,7 @@ for types in ("float32", "int8"):
     engine = Engine.load(models.lstm_luong(hidden=67, target=140), compute_type=types)
     session = _core.Session(engine._core, "", 3, 1)
     for beam in (1, 5):
-        call = lambda: session.decode([x], beam, beam, True, 9)
+        call = lambda: session.decode([x], _core.Request(beam, beam, True), 9)
         found[f"{types} beam {beam} on three threads"] = [counted(call) for _ in range(3)]
 print(json.dumps([found, len(os.listdir("/proc/self/task"))]))
 """

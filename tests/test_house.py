@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="reads the source tree
 SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".h", ".cpp", ".inl"))
 # What each floor may include besides itself (docs/architecture.md): only lower floors; search
 # knows neither graphs nor operations. The bindings see the engine floor, and of core what its
-# public header needs: errors to translate, the entry mark, instruction sets and CPUs.
+# public header needs: errors to translate, the entry mark, what interrupts, instruction sets and
+# CPUs.
 FLOORS: dict[str, set[str]] = {
     "kernels": set(),
     "core": {"kernels"},
@@ -27,7 +28,10 @@ FLOORS: dict[str, set[str]] = {
     "graph": {"kernels", "core", "ops"},
     "search": {"kernels", "core"},
     "engine": {"kernels", "core", "ops", "graph", "search"},
-    "bindings": {"engine", "core/cpus.h", "core/entry.h", "core/errors.h", "core/isa.h"},
+    "bindings": {
+        "engine",
+        *(f"core/{x}.h" for x in ("cpus", "entry", "errors", "interruption", "isa")),
+    },
 }
 MAX_LINES = 450
 # Files of one part per operation, which grow with the set.
@@ -89,9 +93,10 @@ def test_memory_is_taken_in_core_alone(path: Path) -> None:
 
 
 @each_source
-def test_openmp_is_named_in_one_file(path: Path) -> None:
+def test_threads_are_started_in_one_file(path: Path) -> None:
     if name_of(path) != "core/parallel.h":
-        assert not re.search(r"#\s*pragma omp|omp\.h|_OPENMP|\bomp_", code_of(path))
+        names = r"#\s*pragma omp|omp\.h|_OPENMP|\bomp_|std::j?thread\b(?!::)|pthread_"
+        assert not re.search(names, code_of(path))
 
 
 @each_source

@@ -169,7 +169,8 @@ def large(threads, share=1):
     engine = Engine.load(models.lstm_luong(hidden=67, target=140))
     return _core.Session(engine._core, "", threads, share)
 def run(session, beam=3):
-    return [(h[0], h[1].tobytes()) for h in session.decode([[3, 4, 5, 6]], beam, beam, False, 20)]
+    found = session.decode([[3, 4, 5, 6]], _core.Request(beam, beam), 20)
+    return [(h[0], h[1].tobytes()) for h in found.hypotheses]
 """
 
 

@@ -3,39 +3,35 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <span>
 
-#include "bindings/constraints.h"
+#include "bindings/arguments.h"
 #include "bindings/errors.h"
+#include "bindings/found.h"
 #include "bindings/kernel_addresses.h"
-#include "bindings/rules.h"
+#include "bindings/pipeline.h"
 #include "bindings/threads.h"
+#include "bindings/watch.h"
 #include "core/entry.h"
-#include "core/errors.h"
 #include "core/isa.h"
-#include "engine/batch.h"
 #include "engine/measure.h"
-#include "engine/session.h"
 
 // The heap test's hook reads how deep this thread is inside the core.
 extern "C" __attribute__((visibility("default"))) int s2s_entry_depth() { return s2s::entry_depth; }
 
-namespace py = pybind11;
-
 namespace s2s {
 namespace {
-
-using Floats = py::array_t<float, py::array::c_style>;
 
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {
-    const py::object raised = python_error(error);
-    PyErr_SetObject(py::type::handle_of(raised).ptr(), raised.ptr());
+    const py::object made = python_error(error);
+    PyErr_SetObject(py::type::handle_of(made).ptr(), made.ptr());
   }
 }
 
@@ -161,155 +157,62 @@ std::map<std::string, double> measured(const Floats& weight, const std::string& 
   return seconds;
 }
 
-// --- sources and targets ---
-
-// Ids as the vocabulary checked them: Python integers, or a contiguous int32 array.
-std::vector<int32_t> ids_of(py::handle value) {
-  std::vector<int32_t> ids;
-  if (PyList_Check(value.ptr()) != 0) {
-    const Py_ssize_t size = PyList_GET_SIZE(value.ptr());
-    ids.reserve(static_cast<std::size_t>(size));
-    for (Py_ssize_t n = 0; n < size; ++n) {
-      int overflow = 0;
-      PyObject* item = PyList_GET_ITEM(value.ptr(), n);
-      if (!PyLong_CheckExact(item)) refuse("id " + std::to_string(n) + " is not an integer");
-      const long id = PyLong_AsLongAndOverflow(item, &overflow);
-      if (overflow != 0 || id < INT32_MIN || id > INT32_MAX)
-        refuse("id " + std::to_string(n) + " does not fit in 32 bits");
-      ids.push_back(static_cast<int32_t>(id));
-    }
-    return ids;
-  }
-  using Ids = py::array_t<int32_t, py::array::c_style>;
-  if (!py::isinstance<Ids>(value)) refuse("ids must be a list of integers or an int32 array");
-  const auto array = py::reinterpret_borrow<Ids>(value);
-  if (array.ndim() != 1) refuse("ids must have one dimension");
-  ids.assign(array.data(), array.data() + array.size());
-  return ids;
-}
-
-// One sentence's inputs, kept alive for the call.
-class Sentence {
- public:
-  Sentence(const Plan& plan, const py::list& inputs) {
-    if (inputs.size() != plan.inputs.size())
-      refuse("a source has " + std::to_string(inputs.size()) + " inputs, the model has " +
-             std::to_string(plan.inputs.size()));
-    ids_.reserve(inputs.size());
-    for (std::size_t n = 0; n < inputs.size(); ++n) {
-      const PlanInput& input = plan.inputs[n];
-      if (input.type.kind == Kind::ids || input.type.kind == Kind::id) {
-        ids_.push_back(ids_of(inputs[n]));
-        views_.push_back({ids_.back().data(), nullptr, static_cast<int64_t>(ids_.back().size())});
-        continue;
-      }
-      if (!py::isinstance<Floats>(inputs[n])) refuse("features must be a float32 array");
-      arrays_.push_back(py::reinterpret_borrow<Floats>(inputs[n]));
-      const Floats& array = arrays_.back();
-      if (array.ndim() != 2 || array.shape(1) != input.type.size)
-        refuse("input '" + input.name + "' takes rows of " + std::to_string(input.type.size));
-      views_.push_back({nullptr, array.data(), array.shape(0)});
-    }
-  }
-  Source source() const { return views_; }
-
- private:
-  std::vector<std::vector<int32_t>> ids_;
-  std::vector<Floats> arrays_;
-  std::vector<SourceInput> views_;
-};
-
-template <typename T>
-py::array_t<T> array_of(const std::vector<T>& values) {
-  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-}
-
-// (ids, token_log_probs, log_prob, score, reason, alignment or None); an alignment is
-// (target, source), or (heads, target, source).
-py::tuple hypothesis_tuple(const Hypothesis& h, int64_t heads) {
-  py::object alignment = py::none();
-  const auto steps = static_cast<py::ssize_t>(h.token_log_probs.size());
-  constexpr py::ssize_t kRest = -1;
-  if (!h.alignment.empty()) {
-    auto packed = array_of(h.alignment);
-    alignment = heads == 1 ? py::object(packed.reshape({steps, kRest}))
-                           : py::object(packed.reshape({steps, kRest, py::ssize_t{heads}})
-                                            .attr("transpose")(2, 0, 1)
-                                            .attr("copy")());
-  }
-  return py::make_tuple(py::cast(h.ids), array_of(h.token_log_probs), h.log_prob, h.score,
-                        h.reason == FinishReason::eos ? "eos" : "length", alignment);
-}
-
-template <typename Range>
-py::list hypotheses_list(const Range& hypotheses, const Session& session) {
-  const int64_t heads = session.model().plan().alignment.type.size;
-  py::list out;
-  for (const Hypothesis& h : hypotheses) out.append(hypothesis_tuple(h, heads));
-  return out;
-}
-
 // --- sessions ---
 
-void check_request(const Plan& plan, int32_t beam_size, int32_t num_hypotheses, bool alignment,
-                   std::span<const int32_t> max_lengths, const SearchRules& rules) {
-  if (!plan.has_decoder) refuse("this model has no decoder");
+DecodeRequest make_request(int32_t beam_size, int32_t num_hypotheses, bool alignment,
+                           const SearchRules& rules) {
   check_whole("beam_size", beam_size, 1024);
   check_whole("num_hypotheses", num_hypotheses, rules.sampling.on ? 1024 : beam_size);
   if (rules.sampling.on ? beam_size > 1 || rules.groups > 1 : beam_size % rules.groups != 0)
     refuse("samples take a beam of 1, groups a beam_size that they divide");
-  check_constraints(rules, plan.logits.type.size);
-  if ((alignment || rules.coverage > 0.0) && plan.alignment.slot < 0)
-    refuse("this model gives no alignment");
-  for (const int32_t length : max_lengths) check_whole("max_length", length, 1'000'000);
+  return {beam_size, num_hypotheses, alignment, rules};
 }
 
-std::vector<int32_t> target_of(const Session& session, py::handle value) {
-  if (!session.model().plan().has_decoder) refuse("this model has no decoder");
-  std::vector<int32_t> ids = ids_of(value);
-  const auto limit = session.model().vocabulary();
-  for (const int32_t id : ids)
-    if (id < 0 || id >= limit)
-      refuse("target id " + std::to_string(id) + " is outside the vocabulary of " +
-             std::to_string(limit) + " ids");
-  return ids;
-}
-
-// A model without an encoder reads a prompt; for any other model there is none.
-class Prompt {
- public:
-  Prompt(const Session& session, py::handle value) : given_(!value.is_none()) {
-    if (given_ == !session.model().plan().inputs.empty())
-      refuse("a prompt is for models without an encoder, which need one");
-    if (!given_) return;
-    ids_ = target_of(session, value);
-    if (session.model().target().start < 0 && ids_.empty())
-      refuse("the prompt is empty, and the model has no start token to begin with");
-    view_ = ids_;
-  }
-  Prompts prompts() const { return given_ ? Prompts{&view_, 1} : Prompts{}; }
-  std::span<const int32_t> view() const { return view_; }
-
- private:
-  bool given_;
-  std::vector<int32_t> ids_;
-  std::span<const int32_t> view_;
-};
-
-py::list decode(Session& session, const py::list& inputs, int32_t beam_size, int32_t num_hypotheses,
-                bool alignment, int32_t max_length, py::handle given, const SearchRules& rules) {
-  const Prompt prompt(session, given);
-  check_request(session.model().plan(), beam_size, num_hypotheses, alignment, {&max_length, 1},
-                rules);
-  const Sentence sentence(session.model().plan(), inputs);
-  const Source source = sentence.source();
+Found run(Session& session, const Source& source, const DecodeRequest& request, int32_t max_length,
+          Prompts prompts, const CancelToken* token, double seconds,
+          std::vector<int32_t> ids = {}) {
+  Watch watch(token, seconds);
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.decode({&source, 1}, {beam_size, num_hypotheses, alignment, rules},
-                              {&max_length, 1}, prompt.prompts());
+    results = &session.decode({&source, 1}, request, {&max_length, 1}, prompts, &watch);
   }
-  return hypotheses_list(results->sentence(0), session);
+  const Stopped stopped = watch.end();
+  return {results->sentence(0), session, stopped, std::move(ids)};
+}
+
+Found decode(Session& session, const py::list& inputs, const DecodeRequest& request,
+             int32_t max_length, py::handle given, const CancelToken* token, double seconds) {
+  const Prompt prompt(session, given);
+  check_request(session.model().plan(), request, {&max_length, 1});
+  const Sentence sentence(session.model().plan(), inputs);
+  return run(session, sentence.source(), request, max_length, prompt.prompts(), token, seconds);
+}
+
+// The short way of a list of ids that is in order; None for anything else.
+std::optional<Found> decode_ids(Session& session, py::handle x, const IdReader& reader,
+                                const DecodeRequest& request, int32_t factor, int32_t addend,
+                                const CancelToken* token, double seconds) {
+  const Plan& plan = session.model().plan();
+  std::vector<int32_t> ids;
+  if (plan.inputs.size() != 1 || !reader.read(x, ids)) return std::nullopt;
+  const SourceInput input = {ids.data(), nullptr, static_cast<int64_t>(ids.size())};
+  const int64_t length = factor * input.length + addend;
+  const auto limit = static_cast<int32_t>(std::clamp<int64_t>(length, 1, 1'000'000));
+  check_request(plan, request, {&limit, 1});
+  return run(session, {&input, 1}, request, limit, {}, token, seconds, std::move(ids));
+}
+
+// Seconds of the core's own work for a decode: the mean of so many without Python in between.
+double time_decode(Session& session, const py::list& inputs, const DecodeRequest& request,
+                   int32_t max_length, int32_t times) {
+  check_request(session.model().plan(), request, {&max_length, 1});
+  const Sentence sentence(session.model().plan(), inputs);
+  const Source source = sentence.source();
+  const py::gil_scoped_release release;
+  const auto start = Watch::Clock::now();
+  for (int32_t n = 0; n < times; ++n) session.decode({&source, 1}, request, {&max_length, 1});
+  return std::chrono::duration<double>(Watch::Clock::now() - start).count() / times;
 }
 
 py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment,
@@ -319,57 +222,26 @@ py::tuple score(Session& session, const py::list& inputs, py::handle target, boo
   const Source source = sentence.source();
   const std::vector<int32_t> ids = target_of(session, target);
   const std::span<const int32_t> view = ids;
-  check_request(session.model().plan(), 1, 1, alignment, {}, {.coverage = rules.coverage});
+  check_request(session.model().plan(), {1, 1, alignment, {.coverage = rules.coverage}}, {});
   check_constraints(rules, session.model().vocabulary());
+  Watch watch(nullptr, Watch::kNever);
   const SearchResults* results = nullptr;
   {
     const py::gil_scoped_release release;
-    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules);
+    results = &session.score({&source, 1}, {&view, 1}, alignment, prompt.prompts(), rules, &watch);
   }
+  watch.end();
   return hypothesis_tuple(results->sentence(0).front(), session.model().plan().alignment.type.size);
-}
-
-py::list decode_many(const std::vector<Session*>& sessions, const std::vector<py::list>& sources,
-                     int32_t beam_size, int32_t num_hypotheses, bool alignment,
-                     const std::vector<int32_t>& max_lengths, int32_t batch_size,
-                     const std::vector<py::object>& given, const SearchRules& rules) {
-  if (sessions.empty() || max_lengths.size() != sources.size())
-    refuse("a batch needs a session, and a limit for every source");
-  if (given.size() != (sessions.front()->model().plan().inputs.empty() ? sources.size() : 0))
-    refuse("prompts are for models without an encoder, one for every source");
-  check_whole("batch_size", batch_size, 1 << 20);
-  if (rules.exact) batch_size = 1;
-  check_request(sessions.front()->model().plan(), beam_size, num_hypotheses, alignment, max_lengths,
-                rules);
-  std::vector<Prompt> prompts;
-  std::vector<std::span<const int32_t>> prompt_views;
-  prompts.reserve(given.size());
-  for (const py::object& prompt : given) prompts.emplace_back(*sessions.front(), prompt);
-  for (const Prompt& prompt : prompts) prompt_views.push_back(prompt.view());
-  std::vector<Sentence> sentences;
-  sentences.reserve(sources.size());
-  for (const py::list& inputs : sources)
-    sentences.emplace_back(sessions.front()->model().plan(), inputs);
-  std::vector<Source> views;
-  for (const Sentence& sentence : sentences) views.push_back(sentence.source());
-  std::vector<Hypotheses> results;
-  {
-    const py::gil_scoped_release release;
-    results = decode_batch(sessions, views, {beam_size, num_hypotheses, alignment, rules},
-                           max_lengths, batch_size, prompt_views);
-  }
-  py::list out;
-  for (const Hypotheses& hypotheses : results)
-    out.append(hypotheses_list(hypotheses, *sessions.front()));
-  return out;
 }
 
 py::dict encode(Session& session, const py::list& inputs) {
   const Sentence sentence(session.model().plan(), inputs);
+  Watch watch(nullptr, Watch::kNever);
   {
     const py::gil_scoped_release release;
-    session.encode(sentence.source());
+    session.encode(sentence.source(), &watch);
   }
+  watch.end();
   py::dict out;
   const auto& outputs = session.model().plan().outputs;
   for (std::size_t n = 0; n < outputs.size(); ++n) {
@@ -391,15 +263,21 @@ py::dict encode(Session& session, const py::list& inputs) {
   return out;
 }
 
-py::tuple label(Session& session, const py::list& inputs, std::size_t output) {
+void check_output(const Session& session, std::size_t output) {
   if (output >= session.model().plan().outputs.size())
     refuse("the encoder has no output " + std::to_string(output));
+}
+
+py::tuple label(Session& session, const py::list& inputs, std::size_t output) {
+  check_output(session, output);
   const Sentence sentence(session.model().plan(), inputs);
+  Watch watch(nullptr, Watch::kNever);
   std::vector<Session::Label> labels;
   {
     const py::gil_scoped_release release;
-    labels = session.label(sentence.source(), output);
+    labels = session.label(sentence.source(), output, &watch);
   }
+  watch.end();
   std::vector<int32_t> ids;
   std::vector<float> log_probs;
   for (const Session::Label& found : labels) {
@@ -407,6 +285,19 @@ py::tuple label(Session& session, const py::list& inputs, std::size_t output) {
     log_probs.push_back(found.log_prob);
   }
   return py::make_tuple(py::cast(ids), array_of(log_probs));
+}
+
+Floats score_labels(Session& session, const py::list& inputs, py::handle labels,
+                    std::size_t output) {
+  check_output(session, output);
+  const Sentence sentence(session.model().plan(), inputs);
+  const std::vector<int32_t> ids = ids_of(labels);
+  std::vector<float> log_probs;
+  {
+    const py::gil_scoped_release release;
+    log_probs = session.score_labels(sentence.source(), output, ids);
+  }
+  return array_of(log_probs);
 }
 
 Floats forced_logits(Session& session, const py::list& inputs, py::handle target,
@@ -458,24 +349,30 @@ PYBIND11_MODULE(_core, module) {
            py::arg("beam_groups") = 1, py::arg("diversity_penalty") = 0.0,
            py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
            py::arg("max_nodes") = 0);
+  py::class_<DecodeRequest>(module, "Request")
+      .def(py::init(&make_request), py::arg("beam_size") = 1, py::arg("num_hypotheses") = 1,
+           py::arg("alignment") = false, py::arg("rules") = SearchRules{});
+  add_pipeline(module);
   py::class_<Session>(module, "Session")
       .def(py::init(&make_session), py::arg("model"), py::arg("isa"), py::arg("threads") = 1,
-           py::arg("member_bytes") = Session::kMemberBytes)
+           py::arg("member_bytes") = Session::kMemberBytes, py::arg("max_bytes") = py::none())
       .def_property_readonly("isa", &Session::isa)
       .def_property("threads", &Session::threads, &set_threads)
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
       .def_property_readonly("kernel_addresses", &kernel_addresses)
-      .def("decode", &decode, py::arg("inputs"), py::arg("beam_size"), py::arg("num_hypotheses"),
-           py::arg("alignment"), py::arg("max_length"), py::arg("prompt") = py::none(),
-           py::arg("rules") = SearchRules{})
+      .def("workspace_bytes_for", &Session::workspace_bytes_for, py::arg("length"),
+           py::arg("beam_size"), py::arg("batch_size"))
+      .def("decode", &decode, py::arg("inputs"), py::arg("request"), py::arg("max_length"),
+           py::arg("prompt") = py::none(), py::arg("cancel") = py::none(),
+           py::arg("seconds") = Watch::kNever)
+      .def("decode_ids", &decode_ids)
+      .def("time_decode", &time_decode, py::arg("inputs"), py::arg("request"),
+           py::arg("max_length"), py::arg("times"))
       .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
            py::arg("prompt") = py::none(), py::arg("rules") = SearchRules{})
       .def("encode", &encode, py::arg("inputs"))
       .def("label", &label, py::arg("inputs"), py::arg("output"))
+      .def("score_labels", &score_labels, py::arg("inputs"), py::arg("labels"), py::arg("output"))
       .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"),
            py::arg("prompt") = py::none());
-  module.def("decode_batch", &decode_many, py::arg("sessions"), py::arg("sources"),
-             py::arg("beam_size"), py::arg("num_hypotheses"), py::arg("alignment"),
-             py::arg("max_lengths"), py::arg("batch_size"), py::arg("prompts"),
-             py::arg("rules") = SearchRules{});
 }

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -16,10 +17,12 @@ inline constexpr int64_t kMaxThreads = 1024;
 
 inline std::unique_ptr<Session> make_session(std::shared_ptr<const Model> model,
                                              const std::string& isa, int threads,
-                                             int64_t member_bytes) {
+                                             int64_t member_bytes,
+                                             std::optional<int64_t> max_bytes) {
   check_whole("threads", threads, kMaxThreads);
   check_whole("member_bytes", member_bytes, int64_t{1} << 40);
-  return std::make_unique<Session>(std::move(model), isa, threads, member_bytes);
+  return std::make_unique<Session>(std::move(model), isa, threads, member_bytes,
+                                   max_bytes.value_or(Workspace::kMaxBytes));
 }
 
 inline void set_threads(Session& session, int threads) {

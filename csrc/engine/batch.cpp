@@ -1,63 +1,232 @@
 #include "engine/batch.h"
 
 #include <algorithm>
-#include <exception>
-#include <numeric>
+#include <cstring>
+#include <utility>
 
-#include "core/team.h"
+#include "engine/busy.h"
 
 namespace s2s {
+
+// A sentence under way, or one that has left and still has its place among the session's.
+struct Batch::Member {
+  int64_t key = 0;
+  int64_t length = 0;
+  bool live = false;
+  int32_t first = 0;  // its rows in the step before
+  int32_t rows = 0;   // in this step
+  std::vector<int32_t> prompt;
+  std::span<const int32_t> prompt_view;
+  SearchOptions options;
+  Search search;
+};
+
+// The rows of one member as its search sees them: a model that has just made their step.
+class Batch::Part final : public StepModel {
+ public:
+  Part(Session& session, int32_t first) : session_(session), first_(first) {}
+  int32_t vocabulary() const noexcept override { return session_.vocabulary(); }
+  void step(std::span<const StepRow> rows, StepScores& scores) override {
+    session_.rank(rows, static_cast<std::size_t>(first_), scores);
+  }
+  std::span<const float> alignment(int32_t row) const noexcept override {
+    return session_.alignment(first_ + row);
+  }
+  int32_t heads() const noexcept override { return session_.heads(); }
+
+ private:
+  Session& session_;
+  int32_t first_;
+};
+
 namespace {
 
-int64_t length_of(const Source& source) {
-  int64_t length = 0;
-  for (const SourceInput& input : source) length = std::max(length, input.length);
-  return length;
+int64_t positions_of(const Plan& plan, Along along, int64_t source_length) {
+  if (along == kItems) return 1;
+  const auto [a, b] = plan.lengths[static_cast<std::size_t>(along)];
+  return a * source_length + b;
+}
+
+// Floats that one sentence of this source length has in a slot.
+std::size_t block(const Plan& plan, const Slot& slot, int64_t source_length) {
+  return static_cast<std::size_t>(positions_of(plan, slot.along, source_length) *
+                                  positions_of(plan, slot.across, source_length) * slot.width);
 }
 
 }  // namespace
 
-std::vector<Hypotheses> decode_batch(std::span<Session* const> sessions,
-                                     std::span<const Source> sources, const DecodeRequest& request,
-                                     std::span<const int32_t> max_lengths, int32_t batch_size,
-                                     Prompts prompts) {
-  std::vector<std::size_t> order(sources.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return length_of(sources[a]) > length_of(sources[b]);
-  });
-  const auto size = static_cast<std::size_t>(batch_size);
-  const std::size_t batches = (sources.size() + size - 1) / size;
-  std::vector<Hypotheses> results(sources.size());
-  std::vector<std::exception_ptr> failures(batches);
-  const auto run = [&](std::size_t batch, Session& session) {
-    const std::size_t first = batch * size, last = std::min(first + size, sources.size());
-    std::vector<Source> inputs;
-    std::vector<int32_t> limits;
-    std::vector<std::span<const int32_t>> leads;
-    for (std::size_t n = first; n < last; ++n) {
-      inputs.push_back(sources[order[n]]);
-      limits.push_back(max_lengths[order[n]]);
-      if (!prompts.empty()) leads.push_back(prompts[order[n]]);
-    }
-    const SearchResults& found = session.decode(inputs, request, limits, leads);
-    for (std::size_t n = first; n < last; ++n) {
-      const auto hypotheses = found.sentence(static_cast<int32_t>(n - first));
-      results[order[n]].assign(hypotheses.begin(), hypotheses.end());
-    }
-  };
-  Team team(static_cast<int>(sessions.size()));
-  team.run(static_cast<int64_t>(batches), team.threads(), [&](int64_t batch, int member) noexcept {
-    const auto b = static_cast<std::size_t>(batch);
-    try {
-      run(b, *sessions[static_cast<std::size_t>(member)]);
-    } catch (...) {
-      failures[b] = std::current_exception();
-    }
-  });
-  for (const std::exception_ptr& failure : failures)
-    if (failure) std::rethrow_exception(failure);
-  return results;
+Batch::Batch(Session& session, const DecodeRequest& request)
+    : session_(session), request_(request) {}
+
+Batch::~Batch() = default;
+
+int32_t Batch::rows_each() const noexcept {
+  return rows_of_sentence(request_.rules, request_.beam_size, request_.num_hypotheses);
 }
+
+void Batch::join(std::span<const Sentence> sentences, Interruption* interruption) {
+  const Session::Busy busy(session_, interruption);
+  std::vector<Source> sources;
+  for (const Sentence& sentence : sentences) sources.push_back(sentence.source);
+  make_room(sources, interruption);
+  for (const Sentence& sentence : sentences) add(sentence);
+}
+
+// The first sentences are encoded where they stay. Later ones are encoded apart; then those that
+// are still under way close up, and the new ones stand behind them.
+void Batch::make_room(std::span<const Source> sources, Interruption* interruption) {
+  if (live_ == 0) {
+    session_.begin(sources, rows_each());
+    while (!members_.empty()) {
+      unused_.push_back(std::move(members_.back()));
+      members_.pop_back();
+    }
+    return;
+  }
+  if (!joining_)
+    joining_ = std::make_unique<Session>(session_.model_, session_.isa(), session_.threads(),
+                                         session_.member_bytes_, session_.max_bytes());
+  const Session::Busy busy(*joining_, interruption);
+  joining_->begin(sources, 0);
+  std::vector<int32_t> kept;
+  std::vector<int64_t> lengths;
+  Counts counts;
+  const auto count = [&](int64_t length) {
+    lengths.push_back(length);
+    const auto n = static_cast<double>(length);
+    counts = {counts.items + 1, counts.positions + n, counts.squares + n * n};
+  };
+  for (std::size_t m = 0; m < members_.size(); ++m) {
+    if (!members_[m]->live) continue;
+    kept.push_back(static_cast<int32_t>(m));
+    count(members_[m]->length);
+  }
+  for (const Source& source : sources) count(session_.length_of(source));
+  const double beam = rows_each();
+  session_.workspace_.reserve(
+      {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}}, true);
+  gather(kept, lengths);
+  session_.frames_.start(lengths);
+}
+
+void Batch::gather(const std::vector<int32_t>& kept, const std::vector<int64_t>& lengths) {
+  const Plan& plan = session_.plan_;
+  for (const SlotId id : plan.kept) {
+    const Slot& slot = plan.slots[static_cast<std::size_t>(id)];
+    float* to = session_.workspace_.floats(id);
+    const float* from = to;
+    std::size_t next = 0;
+    for (std::size_t m = 0; m < members_.size(); ++m) {
+      const std::size_t size = block(plan, slot, members_[m]->length);
+      if (next < kept.size() && kept[next] == static_cast<int32_t>(m)) {
+        std::memmove(to, from, size * sizeof(float));
+        to += size;
+        ++next;
+      }
+      from += size;
+    }
+    std::size_t size = 0;
+    for (std::size_t n = kept.size(); n < lengths.size(); ++n)
+      size += block(plan, slot, lengths[n]);
+    std::memcpy(to, joining_->workspace_.floats(id), size * sizeof(float));
+  }
+  std::vector<std::unique_ptr<Member>> members;
+  for (const int32_t m : kept) members.push_back(std::move(members_[static_cast<std::size_t>(m)]));
+  for (std::unique_ptr<Member>& member : members_)
+    if (member) unused_.push_back(std::move(member));
+  members_ = std::move(members);
+}
+
+void Batch::add(const Sentence& sentence) {
+  if (unused_.empty()) unused_.push_back(std::make_unique<Member>());
+  std::unique_ptr<Member> member = std::move(unused_.back());
+  unused_.pop_back();
+  member->key = sentence.key;
+  member->length = session_.length_of(sentence.source);
+  member->live = true;
+  member->first = 0;
+  member->rows = 0;
+  member->prompt.assign(sentence.prompt.begin(), sentence.prompt.end());
+  member->prompt_view = member->prompt;
+  const bool prompted = session_.plan_.inputs.empty();
+  session_.fill(member->options, request_, prompted ? Prompts{&member->prompt_view, 1} : Prompts{});
+  member->search.open(member->options, session_.vocabulary(), {&sentence.max_length, 1});
+  members_.push_back(std::move(member));
+  ++live_;
+}
+
+void Batch::run(int64_t steps, Interruption* interruption) {
+  const Session::Busy busy(session_, interruption);
+  for (; steps > 0 && live_ > 0 && left_.empty() && !session_.interrupted(); --steps) step();
+}
+
+void Batch::step() {
+  rows_.clear();
+  for (std::size_t m = 0; m < members_.size(); ++m) {
+    Member& member = *members_[m];
+    member.rows = 0;
+    if (!member.live) continue;
+    try {
+      for (const StepRow& row : member.search.rows()) session_.check_step(row);
+    } catch (...) {
+      leave(member, std::current_exception());
+      continue;
+    }
+    const auto first = static_cast<int32_t>(rows_.size());
+    for (StepRow row : member.search.rows()) {
+      if (row.parent >= 0) row.parent += member.first;
+      row.sentence = static_cast<int32_t>(m);
+      rows_.push_back(row);
+    }
+    member.first = first;
+    member.rows = static_cast<int32_t>(rows_.size()) - first;
+  }
+  if (rows_.empty()) return;
+  session_.options_.alignment = request_.alignment;
+  session_.options_.rules.coverage = request_.rules.coverage;
+  session_.run_step(rows_);
+  for (const std::unique_ptr<Member>& member : members_) {
+    if (member->rows == 0) continue;
+    Part part(session_, member->first);
+    try {
+      member->search.proceed(part, member->options);
+      if (!member->search.live()) leave(*member, nullptr);
+    } catch (...) {
+      leave(*member, std::current_exception());
+    }
+  }
+}
+
+void Batch::leave(Member& member, std::exception_ptr failure) {
+  Left& left = left_.emplace_back();
+  left.key = member.key;
+  left.failure = std::move(failure);
+  member.live = false;
+  --live_;
+  try {
+    if (!left.failure) {
+      results_.reset(1, request_.num_hypotheses);
+      member.search.close(member.options, results_);
+      const std::span<const Hypothesis> found = results_.sentence(0);
+      left.hypotheses.assign(found.begin(), found.end());
+    }
+  } catch (...) {
+    left.failure = std::current_exception();
+  }
+  member.options.rules.constraints.reset();  // the request keeps them
+}
+
+void Batch::interrupt() {
+  const Session::Busy busy(session_);
+  for (const std::unique_ptr<Member>& member : members_) {
+    if (!member->live) continue;
+    member->search.interrupt(member->options);
+    leave(*member, nullptr);
+  }
+}
+
+std::vector<Batch::Left> Batch::take() { return std::exchange(left_, {}); }
+
+void Batch::certain(std::vector<int32_t>& ids) const { members_.front()->search.certain(0, ids); }
 
 }  // namespace s2s

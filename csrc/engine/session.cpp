@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/entry.h"
 #include "core/errors.h"
 #include "core/isa.h"
 #include "core/logarithm.h"
+#include "engine/busy.h"
 
 namespace s2s {
 
@@ -26,32 +26,12 @@ Model::Model(const ModelSpec& spec, TargetRule target)
     throw Error(ErrorKind::model_format, "target: end names an id outside the vocabulary");
 }
 
-// Holds a session for one call: the floating-point environment, and nobody else inside.
-class Session::Busy {
- public:
-  explicit Busy(Session& session) : session_(session) {
-    if (session_.busy_.test_and_set(std::memory_order_acquire))
-      throw Error(ErrorKind::busy, "this session is in use by another thread; use one per thread");
-  }
-  ~Busy() {
-    session_.options_.rules.constraints.reset();  // a caller's function may be among them
-    session_.team_.rest();
-    session_.busy_.clear(std::memory_order_release);
-  }
-  Busy(const Busy&) = delete;
-  Busy& operator=(const Busy&) = delete;
-
- private:
-  Session& session_;
-  Entry entry_;
-};
-
 Session::Session(std::shared_ptr<const Model> model, const std::string& isa, int threads,
-                 int64_t member_bytes)
+                 int64_t member_bytes, int64_t max_bytes)
     : model_(std::move(model)),
       plan_(model_->plan()),
       kernels_(kernels_for(isa)),
-      workspace_(plan_),
+      workspace_(plan_, max_bytes),
       frames_(plan_),
       member_bytes_(member_bytes),
       team_(threads, member_bytes) {}
@@ -63,12 +43,11 @@ void Session::set_threads(int threads) {
 }
 
 const SearchResults& Session::decode(std::span<const Source> sources, const DecodeRequest& request,
-                                     std::span<const int32_t> max_lengths, Prompts prompts) {
-  const Busy busy(*this);
+                                     std::span<const int32_t> max_lengths, Prompts prompts,
+                                     Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin(sources, rows_of_sentence(request.rules, request.beam_size, request.num_hypotheses));
-  options_.beam_size = request.beam_size;
-  options_.num_hypotheses = request.num_hypotheses;
-  set_rules(request.rules, request.alignment, prompts);
+  fill(options_, request, prompts);
   if (request.rules.exact)
     search_exactly(sources, max_lengths);
   else
@@ -87,7 +66,7 @@ void Session::search_exactly(std::span<const Source> sources,
   options_.nodes = options_.rules.max_nodes;
   while (true) {
     search_.run(*this, options_, max_lengths, results_);
-    if (search_.proven()) return;
+    if (search_.proven() || interrupted()) return;
     options_.nodes -= search_.nodes();
     options_.floor = std::max(options_.floor, search_.worst());
     options_.beam_size *= 2;
@@ -101,31 +80,33 @@ void Session::search_exactly(std::span<const Source> sources,
 
 const SearchResults& Session::score(std::span<const Source> sources,
                                     std::span<const std::span<const int32_t>> targets,
-                                    bool alignment, Prompts prompts, const SearchRules& rules) {
-  const Busy busy(*this);
+                                    bool alignment, Prompts prompts, const SearchRules& rules,
+                                    Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin(sources, 1);
-  options_.beam_size = options_.num_hypotheses = 1;
-  set_rules(rules, alignment, prompts);
+  fill(options_, {1, 1, alignment, rules}, prompts);
   search_.score(*this, options_, targets, results_);
   return results_;
 }
 
-void Session::set_rules(const SearchRules& rules, bool alignment, Prompts prompts) {
+void Session::fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const {
   const TargetRule& target = model_->target();
-  const Constraints* constraints = rules.constraints.get();
+  const Constraints* constraints = request.rules.constraints.get();
   const bool replaced = constraints != nullptr && constraints->end.has_value();
   const std::vector<int32_t>& end = replaced ? *constraints->end : target.end;
-  options_.start = target.start;
-  options_.end.assign(end.begin(), end.end());
-  options_.alignment = alignment;
-  options_.prompts = prompts;
-  options_.rules = rules;
-  options_.floor = -HUGE_VAL;
-  options_.nodes = INT64_MAX;
+  options.start = target.start;
+  options.end.assign(end.begin(), end.end());
+  options.beam_size = request.beam_size;
+  options.num_hypotheses = request.num_hypotheses;
+  options.alignment = request.alignment;
+  options.prompts = prompts;
+  options.rules = request.rules;
+  options.floor = -HUGE_VAL;
+  options.nodes = INT64_MAX;
 }
 
-void Session::encode(const Source& source) {
-  const Busy busy(*this);
+void Session::encode(const Source& source, Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin({&source, 1}, 0);
 }
 
@@ -139,9 +120,11 @@ Session::OutputView Session::output(std::size_t index) const noexcept {
           value.level == Level::fixed ? 0 : padded(value.type.size)};
 }
 
-std::vector<Session::Label> Session::label(const Source& source, std::size_t index) {
-  const Busy busy(*this);
+std::vector<Session::Label> Session::label(const Source& source, std::size_t index,
+                                           Interruption* interruption) {
+  const Busy busy(*this, interruption);
   begin({&source, 1}, 0);
+  if (interrupted()) return {};
   const OutputView logits = output(index);
   std::vector<Label> labels;
   for (int64_t row = 0; row < logits.rows; ++row) {
@@ -153,6 +136,28 @@ std::vector<Session::Label> Session::label(const Source& source, std::size_t ind
     labels.push_back({best.id, log_prob(best.value)});
   }
   return labels;
+}
+
+std::vector<float> Session::score_labels(const Source& source, std::size_t index,
+                                         std::span<const int32_t> labels) {
+  const Busy busy(*this);
+  begin({&source, 1}, 0);
+  const OutputView logits = output(index);
+  if (logits.rows != static_cast<int64_t>(labels.size()))
+    throw Error(ErrorKind::input, "the target has " + std::to_string(labels.size()) +
+                                      " tokens, must have " + std::to_string(logits.rows) +
+                                      ", one for each that this model labels");
+  std::vector<float> log_probs;
+  for (int64_t row = 0; row < logits.rows; ++row) {
+    const float* x = logits.data + row * logits.stride;
+    const int32_t label = labels[static_cast<std::size_t>(row)];
+    if (label < 0 || label >= logits.size)
+      throw Error(ErrorKind::input, "label " + std::to_string(label) + " is outside the " +
+                                        std::to_string(logits.size) + " of this model");
+    log_probs.push_back(
+        log_softmax(kernels_.normaliser(x, logits.size), "position", row, 0)(x[label]));
+  }
+  return log_probs;
 }
 
 std::vector<float> Session::forced_logits(const Source& source, std::span<const int32_t> target,
@@ -173,6 +178,12 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
     std::copy_n(workspace_.floats(plan_.logits.slot), size, logits.data() + (n - first) * size);
   }
   return logits;
+}
+
+double Session::workspace_bytes_for(int64_t length, int32_t beam,
+                                    int32_t sentences) const noexcept {
+  const double n = sentences, s = static_cast<double>(length), k = beam;
+  return workspace_.bytes_for({{n, n * s, n * s * s}, {n * k, n * k * s, n * k * s * s}});
 }
 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
@@ -210,7 +221,8 @@ void Session::begin(std::span<const Source> sources, int32_t beam) {
   workspace_.reserve(
       {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
   load_inputs(sources);
-  for (const auto& op : plan_.sentence_ops) op->run(context(frames_.sentences()));
+  for (const auto& op : plan_.sentence_ops)
+    if (!interrupted()) op->run(context(frames_.sentences()));
 }
 
 void Session::check_sources(std::span<const Source> sources) const {
@@ -290,17 +302,21 @@ void Session::load_inputs(std::span<const Source> sources) {
 
 // --- one step ---
 
-// Rows are ranked by any member of the team, each as a whole. Rows that a filter changes are ranked
-// by the caller in their order: a caller's function or a random sequence may be in it.
 void Session::step(std::span<const StepRow> rows, StepScores& scores) {
   run_step(rows);
+  rank(rows, 0, scores);
+}
+
+// Rows are ranked by any member of the team, each as a whole. Rows that a filter changes are ranked
+// by the caller in their order: a caller's function or a random sequence may be in it.
+void Session::rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores) {
   const auto count = static_cast<std::size_t>(scores.count);
   scores.candidates.resize(rows.size() * count);
   scores.wanted_log_probs.resize(scores.wanted.size());
   normalisers_.resize(rows.size());
   const int64_t size = plan_.logits.type.size, number = static_cast<int64_t>(rows.size());
   const auto logits_of = [&](std::size_t row) {
-    return workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(row) * padded(size);
+    return workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(first + row) * padded(size);
   };
   const auto best_of = [&](std::size_t row, const float* logits) noexcept {
     if (count > 0)
@@ -343,17 +359,19 @@ LogSoftmax Session::log_softmax(const Normaliser32& found, const char* what, int
   return {found.maximum, static_cast<float>(natural_log(found.sum))};
 }
 
+void Session::check_step(const StepRow& row) const {
+  if (plan_.step >= 0 && row.step >= plan_.step_bound)
+    throw Error(ErrorKind::input, "step " + std::to_string(row.step) + " is beyond the model's " +
+                                      std::to_string(plan_.step_bound) + "; lower max_length");
+}
+
 void Session::run_step(std::span<const StepRow> rows) {
   frames_.step(rows);
   move_states(rows);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     workspace_.ids(plan_.token)[r] = rows[r].token;
-    if (plan_.step < 0) continue;
-    if (rows[r].step >= plan_.step_bound)
-      throw Error(ErrorKind::input, "step " + std::to_string(rows[r].step) +
-                                        " is beyond the model's " +
-                                        std::to_string(plan_.step_bound) + "; lower max_length");
-    workspace_.ids(plan_.step)[r] = rows[r].step;
+    check_step(rows[r]);
+    if (plan_.step >= 0) workspace_.ids(plan_.step)[r] = rows[r].step;
   }
   for (const auto& op : plan_.row_ops) op->run(context(frames_.rows()));
   if (plan_.alignment.slot < 0 || !options_.reads_alignment()) return;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/interruption.h"
 #include "engine/frames.h"
 #include "engine/model.h"
 #include "engine/workspace.h"
@@ -44,9 +45,10 @@ struct LogSoftmax {
 class Session : private StepModel {
  public:
   // `isa` as kernels_for() takes it. One call runs on at most `threads` threads, a product on as
-  // many as have `member_bytes` each (core/team.h).
+  // many as have `member_bytes` each (core/team.h). No call takes a workspace of more than
+  // `max_bytes`.
   Session(std::shared_ptr<const Model> model, const std::string& isa, int threads = 1,
-          int64_t member_bytes = kMemberBytes);
+          int64_t member_bytes = kMemberBytes, int64_t max_bytes = Workspace::kMaxBytes);
   static constexpr int64_t kMemberBytes = Team::kMemberBytes;
 
   const char* isa() const noexcept { return kernels_.isa; }
@@ -56,17 +58,22 @@ class Session : private StepModel {
   int threads() const noexcept { return team_.threads(); }
   void set_threads(int threads);  // throws Error(busy)
   int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+  int64_t max_bytes() const noexcept { return workspace_.max_bytes(); }
+  // The workspace of `sentences` sources of one length under a beam, in bytes.
+  double workspace_bytes_for(int64_t length, int32_t beam, int32_t sentences) const noexcept;
 
   // Decodes sentences together; an exact search takes one. Throws Error(input), Error(numerical),
-  // Error(busy).
+  // Error(busy). Interrupted, it gives what it has: live hypotheses with the reason `interrupted`.
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
-                              std::span<const int32_t> max_lengths, Prompts prompts = {});
+                              std::span<const int32_t> max_lengths, Prompts prompts = {},
+                              Interruption* interruption = nullptr);
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,
-                             Prompts prompts = {}, const SearchRules& rules = {});
+                             Prompts prompts = {}, const SearchRules& rules = {},
+                             Interruption* interruption = nullptr);
   // Runs the encoder over one sentence; `output` reads what it left, until the next call.
-  void encode(const Source& source);
+  void encode(const Source& source, Interruption* interruption = nullptr);
   struct OutputView {
     const float* data;
     Kind kind;
@@ -81,19 +88,28 @@ class Session : private StepModel {
     int32_t id;
     float log_prob;
   };
-  std::vector<Label> label(const Source& source, std::size_t index);
+  std::vector<Label> label(const Source& source, std::size_t index,
+                           Interruption* interruption = nullptr);
+  // The log-probabilities of given labels, one for each row.
+  std::vector<float> score_labels(const Source& source, std::size_t index,
+                                  std::span<const int32_t> labels);
   // Logits of every step of one target under teacher forcing: [steps, vocabulary].
   std::vector<float> forced_logits(const Source& source, std::span<const int32_t> target,
                                    std::span<const int32_t> prompt = {});
 
  private:
   class Busy;
+  friend class Batch;
+  friend class DecoderState;
 
-  void set_rules(const SearchRules& rules, bool alignment, Prompts prompts);
+  void fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const;
   int32_t vocabulary() const noexcept override;
   void step(std::span<const StepRow> rows, StepScores& scores) override;
   std::span<const float> alignment(int32_t row) const noexcept override;
   int32_t heads() const noexcept override;
+  bool interrupted() noexcept override {
+    return interruption_ != nullptr && interruption_->asked();
+  }
   int32_t source_length(int32_t sentence) const noexcept;
 
   void search_exactly(std::span<const Source> sources, std::span<const int32_t> max_lengths);
@@ -103,12 +119,15 @@ class Session : private StepModel {
   int64_t length_of(const Source& source) const noexcept;
   void move_states(std::span<const StepRow> rows);
   void move_positions(const PlanState& state, std::span<const StepRow> rows);
+  void check_step(const StepRow& row) const;
   void run_step(std::span<const StepRow> rows);
+  // Scores of the rows of the last step from `first` on.
+  void rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores);
   // Throws Error(numerical) naming `where` for logits that are no numbers.
   LogSoftmax log_softmax(const Normaliser32& found, const char* what, int64_t where,
                          int32_t sentence) const;
   Context context(const Frame& frame) noexcept {
-    return {kernels_, frame, frames_.sentences(), workspace_.slots(), &team_};
+    return {kernels_, frame, frames_.sentences(), workspace_.slots(), &team_, interruption_};
   }
 
   std::shared_ptr<const Model> model_;
@@ -120,6 +139,7 @@ class Session : private StepModel {
   Search search_;
   SearchResults results_;
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  Interruption* interruption_ = nullptr;  // of the call that is running
   int64_t member_bytes_;
   Team team_;
 

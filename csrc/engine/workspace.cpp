@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
+#include <utility>
 
 #include "core/errors.h"
 
@@ -30,6 +32,12 @@ double floats_of(const Plan& plan, const Slot& slot, const Shape& shape) {
   return std::ceil(floats / kLine) * kLine;
 }
 
+std::string in_units(double bytes) {
+  const bool large = bytes >= double{10 << 20};
+  const double units = std::ceil(bytes / (large ? 1 << 20 : 1 << 10));
+  return std::to_string(std::llround(units)) + (large ? " MiB" : " KiB");
+}
+
 bool covers(const Counts& a, const Counts& b) {
   return a.items >= b.items && a.positions >= b.positions && a.squares >= b.squares;
 }
@@ -41,7 +49,8 @@ Counts larger(const Counts& a, const Counts& b) {
 
 }  // namespace
 
-Workspace::Workspace(const Plan& plan) : plan_(plan), addresses_(plan.slots.size(), nullptr) {
+Workspace::Workspace(const Plan& plan, int64_t max_bytes)
+    : plan_(plan), max_bytes_(max_bytes), addresses_(plan.slots.size(), nullptr) {
   for (std::size_t n = 0; n < plan.slots.size(); ++n)
     if (plan.slots[n].level == Level::fixed)
       addresses_[n] = const_cast<float*>(plan.slots[n].fixed);  // read only, by construction
@@ -54,26 +63,38 @@ double Workspace::floats_for(const Shape& shape) const noexcept {
   return total;
 }
 
-void Workspace::reserve(const Shape& shape) {
-  constexpr double kMaxFloats = static_cast<double>(kMaxBytes) / sizeof(float);
+double Workspace::bytes_for(const Shape& shape) const noexcept {
+  return floats_for(shape) * sizeof(float);
+}
+
+void Workspace::reserve(const Shape& shape, bool keep) {
   if (covers(shape_.sentences, shape.sentences) && covers(shape_.rows, shape.rows)) return;
+  const auto limit = static_cast<double>(max_bytes_);
   Shape both = {larger(shape.sentences, shape_.sentences), larger(shape.rows, shape_.rows)};
-  if (floats_for(both) > kMaxFloats) both = shape;
-  const double total = floats_for(both);
-  if (total > kMaxFloats)
+  if (!keep && bytes_for(both) > limit) both = shape;
+  const double bytes = bytes_for(both);
+  if (bytes > limit)
     throw Error(ErrorKind::input,
-                "this call needs " +
-                    std::to_string(std::llround(total * sizeof(float) / (1 << 20))) +
-                    " MiB of workspace, more than " + std::to_string(kMaxBytes >> 20) +
-                    " MiB: lower beam_size or batch_size, or shorten the source");
-  memory_.reserve(static_cast<std::size_t>(total) * sizeof(float));
-  shape_ = both;
-  float* next = memory_.floats();
+                "this call needs " + in_units(bytes) + " of workspace, more than " +
+                    in_units(limit) +
+                    ": lower beam_size or batch_size, shorten the source, or load with a "
+                    "larger max_memory");
+  move_to(Memory(static_cast<std::size_t>(bytes)), both, keep);
+}
+
+void Workspace::move_to(Memory fresh, const Shape& shape, bool keep) {
+  float* next = fresh.floats();
   for (std::size_t n = 0; n < plan_.slots.size(); ++n) {
-    if (plan_.slots[n].level == Level::fixed) continue;
+    const Slot& slot = plan_.slots[n];
+    if (slot.level == Level::fixed) continue;
+    if (keep && memory_.size() > 0)
+      std::memcpy(next, addresses_[n],
+                  static_cast<std::size_t>(floats_of(plan_, slot, shape_)) * sizeof(float));
     addresses_[n] = next;
-    next += static_cast<int64_t>(floats_of(plan_, plan_.slots[n], shape_));
+    next += static_cast<int64_t>(floats_of(plan_, slot, shape));
   }
+  memory_ = std::move(fresh);
+  shape_ = shape;
 }
 
 void Workspace::exchange(SlotId a, SlotId b) noexcept {

@@ -301,6 +301,7 @@ class Planner {
       planned.initial = initial.slot;
       initial_fixed(planned, initial, where);
       roots_.push_back(planned.initial);
+      keep({planned.initial});
     }
     const Value& next = find(values, state.next, where);
     if (next.type != state.type || next.along != planned.along)
@@ -380,6 +381,7 @@ class Planner {
         if (unused.across != kItems) unused.width = 0;
       }
       for (const SlotId slot : step->reads) read[static_cast<std::size_t>(slot)] = true;
+      if (step->level == Level::row) keep(step->reads);
       kept.push_back(std::move(*step));
     }
     for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
@@ -388,6 +390,13 @@ class Planner {
                                                    : plan_.row_ops;
       ops.push_back(std::move(step->op));
     }
+  }
+
+  void keep(const std::vector<SlotId>& slots) {
+    for (const SlotId slot : slots)
+      if (layout_.slots[static_cast<std::size_t>(slot)].level == Level::sentence &&
+          std::find(plan_.kept.begin(), plan_.kept.end(), slot) == plan_.kept.end())
+        plan_.kept.push_back(slot);
   }
 
   const ModelSpec& model_;

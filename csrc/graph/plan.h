@@ -41,6 +41,7 @@ struct Plan {
   std::vector<PlanInput> inputs;
   std::vector<PlanOutput> outputs;  // of the encoder
   std::vector<PlanState> states;
+  std::vector<SlotId> kept;  // slots of the sentence level that a step reads
   bool has_decoder = false;
   bool row_maps = false;       // row operations work on positions
   SlotId source_length = -1;   // sentence level, float

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "core/interruption.h"
 #include "core/memory.h"
 #include "core/team.h"
 #include "kernels/kernels.h"
@@ -118,7 +119,12 @@ struct Context {
   const Frame& sentences;
   float* const* slots;
   Team* team = nullptr;  // shares large products; nullptr: the caller alone
+  Interruption* interruption = nullptr;
 
+  // What loops over positions ask, at some of them: whatever they leave is not looked at any more.
+  bool interrupted(int32_t position) const noexcept {
+    return position % 8 == 0 && interruption != nullptr && interruption->asked();
+  }
   float* floats(SlotId slot) const noexcept { return slots[slot]; }
   int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(slots[slot]); }
 };

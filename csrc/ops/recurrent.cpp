@@ -307,7 +307,8 @@ class LayerOp : public Op {
     int32_t longest = 0;
     for (int32_t item = 0; item < frame.items; ++item)
       longest = std::max(longest, offsets[item + 1] - offsets[item]);
-    for (int32_t t = 0; t < longest; ++t) recurrence_.run(context, step_at(context, t));
+    for (int32_t t = 0; t < longest && !context.interrupted(t); ++t)
+      recurrence_.run(context, step_at(context, t));
     int32_t* last = context.ids(current_);
     for (int32_t item = 0; item < frame.items; ++item)
       last[item] = backward_ ? offsets[item] : offsets[item + 1] - 1;

@@ -24,7 +24,7 @@ class Scan : public Op {
     int32_t longest = 0;
     for (int32_t item = 0; item < frame.items; ++item)
       longest = std::max(longest, offsets[item + 1] - offsets[item]);
-    for (int32_t t = 0; t < longest; ++t) {
+    for (int32_t t = 0; t < longest && !context.interrupted(t); ++t) {
       load(context, t);
       for (const auto& op : parts_.body) op->run(context);
       keep(context, t);

@@ -75,6 +75,22 @@ void History::read(int32_t link, int32_t length, FinishReason reason, bool align
   if (alignment) read_alignment(link, length, hypothesis.alignment);
 }
 
+void History::read_common(std::span<End> ends, std::vector<int32_t>& ids) const {
+  int32_t length = ends.empty() ? 0 : ends.front().length;
+  for (const End& end : ends) length = std::min(length, end.length);
+  for (End& end : ends)
+    for (; end.length > length; --end.length) end.link = links_[end.link].parent;
+  const auto differ = [&] {
+    return std::any_of(ends.begin(), ends.end(),
+                       [&](const End& end) { return end.link != ends.front().link; });
+  };
+  for (; length > 0 && differ(); --length)
+    for (End& end : ends) end.link = links_[end.link].parent;
+  ids.resize(static_cast<size_t>(length));
+  int32_t at = length > 0 ? ends.front().link : -1;
+  for (int32_t i = length - 1; i >= 0; --i, at = links_[at].parent) ids[i] = links_[at].token;
+}
+
 void History::read_alignment(int32_t link, int32_t length, std::vector<float>& alignment) const {
   if (!alignment_ || length == 0) return;
   // every row of a sentence has the same number of source positions

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -31,6 +32,14 @@ class History {
   // Wu et al. 2016, eq. 14, without beta: the sum over positions i of log(min(sum_j a_ij, 1)), a_ij
   // the mean of the heads, every scored token a j. A sum below 2^-126 counts as that.
   double coverage(int32_t link, int32_t heads);
+
+  // The last link of a hypothesis of `length` tokens.
+  struct End {
+    int32_t link;
+    int32_t length;
+  };
+  // The tokens that all of these begin with; `ends` is used up.
+  void read_common(std::span<End> ends, std::vector<int32_t>& ids) const;
 
  private:
   // `row` counts over all steps.

@@ -7,7 +7,8 @@
 
 namespace s2s {
 
-enum class FinishReason : int32_t { eos, length };
+// `interrupted`: the call had to end before the hypothesis did.
+enum class FinishReason : int32_t { eos, length, interrupted };
 
 // One result. `ids` leaves out start and end; `token_log_probs` has the end token's as well.
 // `alignment` holds scored tokens x source_length values, row major, when asked for.

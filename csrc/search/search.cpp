@@ -52,17 +52,30 @@ int32_t forced_id(const SearchOptions& options, int32_t length, int32_t max_leng
 
 void Search::run(StepModel& model, const SearchOptions& options,
                  std::span<const int32_t> max_lengths, SearchResults& results) {
+  results.reset(static_cast<int32_t>(max_lengths.size()), options.num_hypotheses);
+  open(options, model.vocabulary(), max_lengths);
+  while (live()) {
+    if (model.interrupted()) {
+      interrupt(options);
+      break;
+    }
+    proceed(model, options);
+  }
+  close(options, results);
+}
+
+void Search::open(const SearchOptions& options, int64_t vocabulary,
+                  std::span<const int32_t> max_lengths) {
   const int32_t sentences = static_cast<int32_t>(max_lengths.size());
   const SearchRules& rules = options.rules;
   const bool samples = rules.sampling.on;
   const int32_t lanes = samples ? options.num_hypotheses : rules.groups;
   beam_ = samples ? 1 : options.beam_size / lanes;
-  begin(options, sentences, lanes, (options.num_hypotheses + lanes - 1) / lanes, results);
-  heads_ = model.heads();
+  begin(options, sentences, lanes, (options.num_hypotheses + lanes - 1) / lanes);
+  max_lengths_.assign(max_lengths.begin(), max_lengths.end());
   nodes_ = 0;
   filter_.begin(rules.constraints.get(), rules.sampling, options.end);
   scores_.filter = filter_.active() ? &filter_ : nullptr;
-  const int64_t vocabulary = model.vocabulary();
   // With K live rows at most `ends` * K continuations end, so K others are always among these.
   const auto end_count = static_cast<int64_t>(options.end.size());
   const bool make_room = rules.ended == Ended::leave || rules.ended == Ended::leading;
@@ -72,36 +85,38 @@ void Search::run(StepModel& model, const SearchOptions& options,
   // earlier groups.
   const int64_t passed = (rules.min_length > 1 ? end_count : 0) +
                          (rules.diversity > 0.0 ? int64_t{beam_} * (lanes - 1) : 0);
-  const int32_t count = static_cast<int32_t>(std::min(width_ + passed, vocabulary));
-
+  count_ = static_cast<int32_t>(std::min(width_ + passed, vocabulary));
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
-  while (!rows_.step.empty()) {
-    nodes_ += static_cast<int64_t>(rows_.step.size());
-    if (nodes_ > options.nodes)
-      throw Error(ErrorKind::input, "the exact search has no proof within " +
-                                        std::to_string(rules.max_nodes) +
-                                        " nodes; raise max_nodes, or lower max_length");
-    prepare(options, max_lengths);
-    step(model, count, wanted_);
-    const int32_t row_count = static_cast<int32_t>(rows_.step.size());
-    for (int32_t first = 0, last = 0; first < row_count; first = last) {
-      const int32_t lane = rows_.live[first].lane;
-      while (last < row_count && rows_.live[last].lane == lane) ++last;
-      if (feed(options, first)) continue;
-      const int32_t sentence = rows_.step[first].sentence;
-      if (first == 0 || rows_.step[first - 1].sentence != sentence) taken_.clear();
-      advance(options, first, last, max_lengths[sentence]);
-    }
-    next_rows();
+}
+
+// One step of all live rows.
+void Search::proceed(StepModel& model, const SearchOptions& options) {
+  heads_ = model.heads();
+  nodes_ += static_cast<int64_t>(rows_.step.size());
+  if (nodes_ > options.nodes)
+    throw Error(ErrorKind::input, "the exact search has no proof within " +
+                                      std::to_string(options.rules.max_nodes) +
+                                      " nodes; raise max_nodes, or lower max_length");
+  prepare(options);
+  step(model, count_, wanted_);
+  const int32_t row_count = static_cast<int32_t>(rows_.step.size());
+  for (int32_t first = 0, last = 0; first < row_count; first = last) {
+    const int32_t lane = rows_.live[first].lane;
+    while (last < row_count && rows_.live[last].lane == lane) ++last;
+    if (feed(options, first)) continue;
+    const int32_t sentence = rows_.step[first].sentence;
+    if (first == 0 || rows_.step[first - 1].sentence != sentence) taken_.clear();
+    advance(options, first, last, max_lengths_[sentence]);
   }
-  write(options, results);
+  next_rows();
 }
 
 void Search::score(StepModel& model, const SearchOptions& options,
                    std::span<const std::span<const int32_t>> targets, SearchResults& results) {
   const int32_t sentences = static_cast<int32_t>(targets.size());
-  begin(options, sentences, 1, 1, results);
+  results.reset(sentences, 1);
+  begin(options, sentences, 1, 1);
   heads_ = model.heads();
   scores_.filter = nullptr;
   const bool has_end = !options.end.empty();
@@ -116,7 +131,11 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
   }
   next_rows();
-  while (!rows_.step.empty()) {
+  while (live()) {
+    if (model.interrupted()) {
+      interrupt(options);
+      break;
+    }
     wanted_.clear();
     for (const StepRow& row : rows_.step) {
       const std::span<const int32_t> target = targets[row.sentence];
@@ -140,12 +159,11 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
     next_rows();
   }
-  write(options, results);
+  close(options, results);
 }
 
 void Search::begin(const SearchOptions& options, int32_t sentences, int32_t lanes,
-                   int32_t hypotheses, SearchResults& results) {
-  results.reset(sentences, lanes * hypotheses);
+                   int32_t hypotheses) {
   lanes_ = lanes;
   hypotheses_ = hypotheses;
   const size_t all = static_cast<size_t>(sentences) * static_cast<size_t>(lanes);
@@ -181,7 +199,7 @@ bool Search::feed(const SearchOptions& options, int32_t row) {
 }
 
 // What options say of the rows of a step before it runs.
-void Search::prepare(const SearchOptions& options, std::span<const int32_t> max_lengths) {
+void Search::prepare(const SearchOptions& options) {
   const auto prefix = static_cast<int32_t>(prefix_of(options).size());
   const bool forces = prefix > 0 || limit_ends(options);
   wanted_.clear();
@@ -192,7 +210,7 @@ void Search::prepare(const SearchOptions& options, std::span<const int32_t> max_
     const StepRow& now = rows_.step[row];
     const Live& live = rows_.live[row];
     const int32_t length = now.step + 1 - progress_[live.lane].lead;
-    const int32_t forced = forced_id(options, length, max_lengths[now.sentence]);
+    const int32_t forced = forced_id(options, length, max_lengths_[now.sentence]);
     if (forces) wanted_.push_back(std::max(forced, 0));
     if (!filter_.active()) continue;
     if (reads_ids) history_.append_ids(live.link, filter_.ids());
@@ -371,21 +389,6 @@ void Search::finish(const SearchOptions& options, const Choice& choice, FinishRe
   insert(live.lane, {choice.log_prob, score, link, length, reason});
 }
 
-// Keeps the best `hypotheses_` of a lane, best first; on equal scores the earlier one.
-void Search::insert(int32_t lane, const Finished& finished) noexcept {
-  Finished* list = finished_.data() + static_cast<int64_t>(lane) * hypotheses_;
-  int32_t& size = progress_[lane].finished;
-  if (size == hypotheses_) {
-    if (list[size - 1].score >= finished.score) return;
-    --size;
-  }
-  int32_t place = size++;
-  for (; place > 0 && list[place - 1].score < finished.score; --place) {
-    list[place] = list[place - 1];
-  }
-  list[place] = finished;
-}
-
 // No live hypothesis can enter the finished ones any more; the live ones of `length` ids begin at
 // `begin`. Coverage is at most 0.
 bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
@@ -397,48 +400,6 @@ bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32
   const int64_t worst = static_cast<int64_t>(lane + 1) * hypotheses_ - 1;
   const int32_t shortest = std::max(length + 1, std::min(rules.min_length, max_length));
   return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);
-}
-
-bool Search::proven() const noexcept {
-  const double dropped = progress_.front().dropped;
-  return dropped == kImpossible || dropped < worst();
-}
-
-double Search::worst() const noexcept {
-  const bool full = progress_.front().finished == hypotheses_;
-  return full ? finished_[static_cast<size_t>(hypotheses_) - 1].score : kImpossible;
-}
-
-// The best of all lanes of each sentence; on equal scores the lower lane's.
-void Search::write(const SearchOptions& options, SearchResults& results) {
-  const auto lanes = static_cast<size_t>(lanes_);
-  for (size_t lane = 0; lane < progress_.size(); lane += lanes) {
-    merged_.assign(lanes, 0);
-    int32_t count = 0;
-    for (; count < options.num_hypotheses; ++count) {
-      const Finished* best = nullptr;
-      size_t from = 0;
-      for (size_t l = 0; l < lanes; ++l) {
-        if (merged_[l] == progress_[lane + l].finished) continue;
-        const Finished& next = finished_[(lane + l) * static_cast<size_t>(hypotheses_) +
-                                         static_cast<size_t>(merged_[l])];
-        if (best != nullptr && best->score >= next.score) continue;
-        best = &next;
-        from = l;
-      }
-      if (best == nullptr) break;
-      ++merged_[from];
-      Hypothesis& hypothesis = results.add(static_cast<int32_t>(lane / lanes));
-      history_.read(best->link, best->length, best->reason, options.alignment, hypothesis);
-      hypothesis.log_prob = best->log_prob;
-      hypothesis.score = best->score;
-    }
-    if (count > 0 || (options.rules.exact && !proven())) continue;
-    results.reset(0, 0);
-    throw Error(ErrorKind::input,
-                "nothing is left to generate: every hypothesis ran into a dead end of "
-                "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them");
-  }
 }
 
 }  // namespace s2s

@@ -52,6 +52,19 @@ class Search {
   void run(StepModel& model, const SearchOptions& options, std::span<const int32_t> max_lengths,
            SearchResults& results);
 
+  // The same, step by step: `open`, then `proceed` with what a step of rows() gives as long as
+  // live(), then `close`. A search may be closed before it has ended, once `interrupt` has made
+  // results of what lives: as at a maximum, they compete with the ended ones.
+  void open(const SearchOptions& options, int64_t vocabulary, std::span<const int32_t> max_lengths);
+  bool live() const noexcept { return !rows_.step.empty(); }
+  std::span<const StepRow> rows() const noexcept { return rows_.step; }
+  void proceed(StepModel& model, const SearchOptions& options);
+  void interrupt(const SearchOptions& options);
+  void close(const SearchOptions& options, SearchResults& results);
+  // The ids that every hypothesis of a sentence begins with that can still be its best result: the
+  // live ones and the best ended one of each lane. Grows from step to step, and never changes.
+  void certain(int32_t sentence, std::vector<int32_t>& ids) const;
+
   // What the last run over one sentence says of all hypotheses: that none which it dropped for want
   // of a place could be among its results; the score of the last of these, where there are as many
   // as wanted; the rows that it computed.
@@ -108,14 +121,12 @@ class Search {
 
   static bool better(const Choice& a, const Choice& b) noexcept;
 
-  void begin(const SearchOptions& options, int32_t sentences, int32_t lanes, int32_t hypotheses,
-             SearchResults& results);
+  void begin(const SearchOptions& options, int32_t sentences, int32_t lanes, int32_t hypotheses);
   void start(const SearchOptions& options, int32_t sentence);
   bool feed(const SearchOptions& options, int32_t row);
   void step(StepModel& model, int32_t count, std::span<const int32_t> wanted);
   void next_rows();
-  void write(const SearchOptions& options, SearchResults& results);
-  void prepare(const SearchOptions& options, std::span<const int32_t> max_lengths);
+  void prepare(const SearchOptions& options);
 
   void advance(const SearchOptions& options, int32_t first, int32_t last, int32_t max_length);
   void choose(const SearchOptions& options, int32_t first, int32_t last, int32_t length,
@@ -132,6 +143,7 @@ class Search {
   int32_t lanes_ = 1;       // of a sentence
   int32_t beam_ = 1;        // places of a lane
   int32_t width_ = 1;       // continuations of a lane that a step looks at
+  int32_t count_ = 1;       // candidates of a row that it asks for
   int32_t hypotheses_ = 1;  // that a lane keeps
   int32_t heads_ = 1;
   int64_t nodes_ = 0;
@@ -139,13 +151,14 @@ class Search {
   Rows rows_, next_;  // of this step and the next one
   StepScores scores_;
   History history_;
-  std::vector<Choice> choices_;     // of one lane
-  std::vector<int32_t> taken_;      // ids that places of earlier lanes of a sentence take
-  std::vector<int32_t> wanted_;     // [rows], tokens whose log-probabilities are asked for
-  std::vector<Finished> finished_;  // [lanes, hypotheses_], best first
-  std::vector<double> kept_;        // [lanes, beam_] where ended ones stay: log-probabilities
-  std::vector<Progress> progress_;  // [lanes]
-  std::vector<int32_t> merged_;     // [lanes of a sentence], how many of each are results
+  std::vector<int32_t> max_lengths_;  // [sentences]
+  std::vector<Choice> choices_;       // of one lane
+  std::vector<int32_t> taken_;        // ids that places of earlier lanes of a sentence take
+  std::vector<int32_t> wanted_;       // [rows], tokens whose log-probabilities are asked for
+  std::vector<Finished> finished_;    // [lanes, hypotheses_], best first
+  std::vector<double> kept_;          // [lanes, beam_] where ended ones stay: log-probabilities
+  std::vector<Progress> progress_;    // [lanes]
+  std::vector<int32_t> merged_;       // [lanes of a sentence], how many of each are results
 };
 
 }  // namespace s2s

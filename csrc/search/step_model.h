@@ -39,6 +39,8 @@ class StepModel {
   virtual std::span<const float> alignment(int32_t row) const noexcept = 0;
   // Heads of an alignment, side by side at each position.
   virtual int32_t heads() const noexcept = 0;
+  // The call must end: asked before every step, and once true it stays so.
+  virtual bool interrupted() noexcept { return false; }
 };
 
 }  // namespace s2s

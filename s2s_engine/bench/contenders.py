@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .. import Engine
+from .. import _core as core
 from ..options import DecodeOptions
 from .measure import Contender
 from .options import ABSENT, PEERS
@@ -62,7 +63,7 @@ def line_up(workload: Workload, threads: int, peers: Sequence[str]) -> Field:
         made.all.append(_engine(workload, engine, type_))
         if type_ == "float32":
             _expect(made, workload, engine)
-    if workload.batch == 1 and made.engines[0]._order == ["tokens"]:
+    if workload.batch == 1 and made.engines[0]._core.inputs == ["tokens"]:
         made.all.append(_core(workload, made.engines[0]))
     for name in peers:
         made.all += _peers(workload, threads, name, made)
@@ -75,7 +76,7 @@ def _engine(workload: Workload, engine: Engine, type_: str) -> Answering:
     if workload.batch == 1:
 
         def turn(number: int) -> object:
-            return engine.decode(inputs[number], beam_size=beam, **options)
+            return engine.decode(inputs[number], beam_size=beam, **options).ids
 
         def answer(number: int) -> list[list[int]]:
             return [engine.decode(inputs[number], beam_size=beam, **options).ids]
@@ -85,7 +86,8 @@ def _engine(workload: Workload, engine: Engine, type_: str) -> Answering:
         size = -(-workload.batch // engine.info.threads)
 
         def turn(number: int) -> object:
-            return engine.decode_batch(batches[number], batch_size=size, beam_size=beam, **options)
+            found = engine.decode_batch(batches[number], batch_size=size, beam_size=beam, **options)
+            return [result.ids for result in found]  # made when they are read
 
         def answer(number: int) -> list[list[int]]:
             found = engine.decode_batch(batches[number], batch_size=size, beam_size=beam, **options)
@@ -100,13 +102,13 @@ def _core(workload: Workload, engine: Engine) -> Answering:
     session = engine._session()
     options = DecodeOptions.of(workload.model.generation, None, workload.options)
     limits = [options.limit(len(source)) for source in workload.sources]
-    sources, beam = workload.sources, workload.beam
+    sources, request = workload.sources, core.Request(workload.beam)
 
     def turn(number: int) -> object:
-        return session.decode([sources[number]], beam, 1, False, limits[number])
+        return session.decode([sources[number]], request, limits[number])
 
     def answer(number: int) -> list[list[int]]:
-        return [session.decode([sources[number]], beam, 1, False, limits[number])[0][0]]
+        return [session.decode([sources[number]], request, limits[number]).hypotheses[0][0]]
 
     contender = Contender(f"{BASE}, core only", turn, alone=engine.info.threads == 1)
     return Answering(contender, answer, True, False)

@@ -1,0 +1,101 @@
+// What a search has to give: its ended hypotheses, what lives when it is interrupted, and what is
+// certain of it before it has ended. Knows no steps.
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+
+#include "core/errors.h"
+#include "search/search.h"
+
+namespace s2s {
+namespace {
+
+constexpr double kImpossible = -std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+// Keeps the best `hypotheses_` of a lane, best first; on equal scores the earlier one.
+void Search::insert(int32_t lane, const Finished& finished) noexcept {
+  Finished* list = finished_.data() + static_cast<int64_t>(lane) * hypotheses_;
+  int32_t& size = progress_[lane].finished;
+  if (size == hypotheses_) {
+    if (list[size - 1].score >= finished.score) return;
+    --size;
+  }
+  int32_t place = size++;
+  for (; place > 0 && list[place - 1].score < finished.score; --place) {
+    list[place] = list[place - 1];
+  }
+  list[place] = finished;
+}
+
+void Search::interrupt(const SearchOptions& options) {
+  const SearchRules& rules = options.rules;
+  for (size_t r = 0; r < rows_.step.size(); ++r) {
+    const Live& live = rows_.live[r];
+    const int32_t length = std::max(rows_.step[r].step - progress_[live.lane].lead, 0);
+    double score = rules.penalty.score(live.log_prob, length);
+    if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(live.link, heads_);
+    insert(live.lane, {live.log_prob, score, live.link, length, FinishReason::interrupted});
+  }
+  rows_.step.clear();
+  rows_.live.clear();
+}
+
+void Search::certain(int32_t sentence, std::vector<int32_t>& ids) const {
+  std::vector<History::End> ends;
+  for (size_t r = 0; r < rows_.step.size(); ++r) {
+    const Live& live = rows_.live[r];
+    if (rows_.step[r].sentence == sentence)
+      ends.push_back({live.link, std::max(rows_.step[r].step - progress_[live.lane].lead, 0)});
+  }
+  for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {
+    const Finished& best = finished_[static_cast<size_t>(lane) * static_cast<size_t>(hypotheses_)];
+    if (progress_[lane].finished > 0) ends.push_back({best.link, best.length});
+  }
+  history_.read_common(ends, ids);
+}
+
+bool Search::proven() const noexcept {
+  const double dropped = progress_.front().dropped;
+  return dropped == kImpossible || dropped < worst();
+}
+
+double Search::worst() const noexcept {
+  const bool full = progress_.front().finished == hypotheses_;
+  return full ? finished_[static_cast<size_t>(hypotheses_) - 1].score : kImpossible;
+}
+
+// The best of all lanes of each sentence; on equal scores the lower lane's.
+void Search::close(const SearchOptions& options, SearchResults& results) {
+  const auto lanes = static_cast<size_t>(lanes_);
+  for (size_t lane = 0; lane < progress_.size(); lane += lanes) {
+    merged_.assign(lanes, 0);
+    int32_t count = 0;
+    for (; count < options.num_hypotheses; ++count) {
+      const Finished* best = nullptr;
+      size_t from = 0;
+      for (size_t l = 0; l < lanes; ++l) {
+        if (merged_[l] == progress_[lane + l].finished) continue;
+        const Finished& next = finished_[(lane + l) * static_cast<size_t>(hypotheses_) +
+                                         static_cast<size_t>(merged_[l])];
+        if (best != nullptr && best->score >= next.score) continue;
+        best = &next;
+        from = l;
+      }
+      if (best == nullptr) break;
+      ++merged_[from];
+      Hypothesis& hypothesis = results.add(static_cast<int32_t>(lane / lanes));
+      history_.read(best->link, best->length, best->reason, options.alignment, hypothesis);
+      hypothesis.log_prob = best->log_prob;
+      hypothesis.score = best->score;
+    }
+    if (count > 0 || (options.rules.exact && !proven())) continue;
+    results.reset(0, 0);
+    throw Error(ErrorKind::input,
+                "nothing is left to generate: every hypothesis ran into a dead end of "
+                "suppress_tokens, no_repeat_ngram_size or allowed_tokens; loosen one of them");
+  }
+}
+
+}  // namespace s2s
