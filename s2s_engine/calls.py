@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, NamedTuple
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,10 @@ class Calls:
         order: list[str],
         logits: Callable[[Read, list[int]], NDArray[np.float32]],
     ) -> None:
-        """logits: (len(ids) + 1, V) of a source and given ids, for options that ask for them."""
-        self._model, self.inputs, self._order, self._logits = model, inputs, order, logits
+        """logits: (len(ids) + 1, V) of a source and given ids, for options that ask for them; a
+        bound method, which is not kept alive."""
+        self._model, self.inputs, self._order = model, inputs, order
+        self._logits = WeakMethod(logits)  # an engine that is dropped ends at once
         self._rules = CoreRules(model, inputs)
         self.default = self._made(DecodeOptions.of(model.generation, None, {}))
         self.draws_anew = _draws_anew(self.default.options)
@@ -159,12 +162,14 @@ class Calls:
         result = Result.found(found, self.inputs, read.ids or [])
         if not _asks_for_more(options):
             return result
+        forced = self._logits()
+        assert forced is not None  # the engine is in the middle of a call
         hypotheses = finished(
             result.hypotheses,
             options,
             unknown=unknown_id(options.replace_unknowns, self.inputs),
             words=lambda: self.inputs.source_words(read.given, read.ids or [], read.prepared),
-            logits=lambda ids: self._logits(read, ids),
+            logits=lambda ids: forced(read, ids),
         )
         return Result(hypotheses, result.source)
 
