@@ -121,7 +121,7 @@ class Pipelines:
         ready = self._calls.ready(options, keywords)
         if ready.request is None or ready.options.exact:
             return self._one_by_one(xs, prepared, ready, count)
-        team = count
+        team = min(count, _core.usable_cpus())
         ahead = len(xs) + 1 if isinstance(xs, list) else AHEAD * batch_size * team
         flow = Flow(self._calls, ready, xs, prepared=prepared, batch_size=batch_size, ahead=ahead)
         if isinstance(xs, list):

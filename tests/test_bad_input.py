@@ -146,7 +146,6 @@ OPTIONS: dict[str, Case] = {
     "return_attention that is a number": decode([4], return_attention=1),
     "a beam for a model without a decoder": decode([4], model="tagger", beam_size=2),
     "options of another type": decode([4], options={"beam_size": 5}),
-    "an option that is not built": decode([4], timeout=0.6),
     "a rule that does not exist": decode([4], early_stop="never"),
     "a rule that is a bool": decode([4], early_stop=True),
     "parts of a rule that are a word": decode([4], search="leave"),
@@ -448,11 +447,11 @@ CORE: dict[str, Case] = {
     "an end outside the vocabulary of a call": lambda: constrained(end=[99]),
     "an arc outside the vocabulary": lambda: constrained(automaton=([0, 1], [50], [0], [True], 0)),
     "groups that do not divide the beam": lambda: core_session().decode(
-        [[3]], 3, 1, False, 5, None, _core.SearchRules(beam_groups=2)
+        [[3]], _core.Request(3, 1, False, _core.SearchRules(beam_groups=2)), 5
     ),
     "an exact search under a penalty": lambda: _core.SearchRules(max_nodes=5, length_penalty=1.0),
     "coverage without attention": lambda: core_session().decode(
-        [[3]], 3, 1, False, 5, None, _core.SearchRules(coverage_penalty=1.0)
+        [[3]], _core.Request(3, 1, False, _core.SearchRules(coverage_penalty=1.0)), 5
     ),
     "a target outside the vocabulary": lambda: core_session().score([[3]], [9], False),
     "a forced target outside the vocabulary": lambda: core_session().forced_logits([[3]], [-1]),

@@ -203,6 +203,8 @@ for _ in range(2000):  # threads start beside the decode
 for _ in range(20):
     assert run(four) == expected
 engine.decode_batch([[3, 4]] * 8, batch_size=1)
+while count() > before + 3:  # threads of Python's that have ended, until the system knows it
+    time.sleep(0.001)
 assert count() == before + 3
 """)
 
