@@ -1,5 +1,5 @@
-// Compiled for Armv8.2-A with the dot product; includes no C++ standard header, on purpose: an inline function
-// compiled for this level must not be what the linker picks for every caller.
+// Compiled for Armv8.2-A with the dot product; includes no C++ standard header, on purpose: an
+// inline function compiled for this level must not be what the linker picks for every caller.
 #include <arm_neon.h>
 #include <stdint.h>
 

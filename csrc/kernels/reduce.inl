@@ -34,7 +34,8 @@ template <class Keep>
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) sum[v] = zero();
   int64_t i = 0;
-  const auto take = [&sum, &i, &keep, most ](int v, V value) noexcept __attribute__((always_inline)) {
+  const auto take =
+      [&sum, &i, &keep, most ](int v, V value) noexcept __attribute__((always_inline)) {
     const V term = exp(sub(value, set(most)));
     keep(i + v * kWidth, term);
     sum[v] = add(sum[v], term);
