@@ -33,8 +33,8 @@ def by_importer(
             found = verify(model, imported.peer())
         except ImportError as error:
             raise InputError(
-                f"--verify runs the network of {imported.importer.title} in its own framework, which "
-                f"needs {error.name or 'a package'}: {error}"
+                f"--verify runs the network of {imported.importer.title} in its own framework, "
+                f"which needs {error.name or 'a package'}: {error}"
             ) from None
         if not found.passed:
             raise ModelFormatError(f"{imported.checkpoint.where}: {found}; nothing was written")
