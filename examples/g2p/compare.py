@@ -1,6 +1,6 @@
 """Compares the engine with the PyTorch network on every word of a split: the same tokens, greedy
-and with a beam, and under teacher forcing the same logits to 1e-5 as the network evaluated in
-float64. Exits with 1 where they differ; what PyTorch gives in float32 is printed beside it."""
+and with a beam, and under teacher forcing the same logits to 1e-5, as PyTorch gives them in float32
+and in float64. Exits with 1 where they differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search import Decoder, decode_words, greedy
 
 from s2s_engine import Engine
 
-LOGITS_BOUND = 1e-5  # absolute, from the network in float64
+LOGITS_BOUND = 1e-5  # absolute, from the network in float64 and from PyTorch in float32
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def main() -> None:
         f"float32 is {largest.pytorch_from_exact:.1e} from its own float64, and the engine "
         f"{largest.engine_from_pytorch:.1e} from PyTorch in float32"
     )
-    sys.exit(1 if failed or largest.engine_from_exact > LOGITS_BOUND else 0)
+    apart = max(largest.engine_from_exact, largest.engine_from_pytorch) > LOGITS_BOUND
+    sys.exit(1 if failed or apart else 0)
 
 
 if __name__ == "__main__":

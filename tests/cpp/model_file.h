@@ -71,7 +71,10 @@ class Parser {
       char* end = nullptr;
       json.number = std::strtod(at_, &end);
       if (end == at_) throw std::runtime_error("not JSON");
-      json.kind = std::string(at_, static_cast<const char*>(end)).find_first_of(".eE") == std::string::npos ? 'i' : 'd';
+      json.kind =
+          std::string(at_, static_cast<const char*>(end)).find_first_of(".eE") == std::string::npos
+              ? 'i'
+              : 'd';
       at_ = end;
     }
     return json;

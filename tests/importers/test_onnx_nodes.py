@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx.reference import ReferenceEvaluator
-from onnx_models import recurrent, write
 
-from s2s_engine import Engine, ModelFormatError
-from s2s_engine.importers.loading import open_foreign
-from s2s_engine.importers.readers.onnx_files import read_onnx_tensor
-from s2s_engine.importers.verification import verify
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+from onnx_models import recurrent, write  # noqa: E402
+
+from s2s_engine import Engine, ModelFormatError  # noqa: E402
+from s2s_engine.importers.loading import open_foreign  # noqa: E402
+from s2s_engine.importers.readers.onnx_files import read_onnx_tensor  # noqa: E402
+from s2s_engine.importers.verification import verify  # noqa: E402
 
 SHARED = os.environ.get("S2S_SHARED_DATA")
 CASES = sorted(Path(SHARED, "onnx_node_tests").glob("test_*")) if SHARED else []
