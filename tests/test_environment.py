@@ -197,7 +197,9 @@ def test_no_call_changes_the_control_word_or_is_changed_by_it() -> None:
 
 
 def test_an_engine_at_rest_runs_nothing() -> None:
-    """No thread of the process is runnable: all wait for something, in the kernel."""
+    """No thread of the process is runnable: all wait for something, in the kernel.
+
+    NumPy's OpenBLAS has none of its own here: those spin for a while after NumPy was imported."""
     code = """
 import asyncio, os, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -217,6 +219,7 @@ sys.stdin.readline()
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(TESTS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
     assert process.stdout.readline() == "ready\n"
