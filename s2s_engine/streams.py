@@ -54,7 +54,7 @@ class Stream(Iterator[Token]):
         self._count = 0
         assert ready.request is not None  # a model without a decoder does not come here
         self._batch = _core.Batch(session, ready.request)
-        given = (0, read.inputs, calls.limit(ready, read), read.prompt)
+        given = (0, read.inputs, calls.limit(ready.options, read), read.prompt, None)
         self._batch.join([given], ready.cancel, self._seconds())
 
     def __iter__(self) -> Stream:
