@@ -20,6 +20,10 @@ py::object exception_of(const std::exception_ptr& failure) {
     return python_error(error);
   } catch (const std::bad_alloc& error) {
     return py::reinterpret_borrow<py::object>(PyExc_MemoryError)(error.what());
+  } catch (const py::error_already_set& error) {  // of a caller's function
+    if (PyObject_IsInstance(error.value().ptr(), PyExc_Exception) != 1) throw;
+    if (error.trace()) PyException_SetTraceback(error.value().ptr(), error.trace().ptr());
+    return error.value();
   }
 }
 

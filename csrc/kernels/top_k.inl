@@ -108,7 +108,7 @@ inline void top_k_with(const float* x, int64_t size, int64_t count, Best best) n
   }
 }
 
-// The largest of each lane; where it is of several, of numbers alone, or one of them.
+// The largest of each lane; of a lane with a NaN, any of its elements.
 [[gnu::always_inline]] inline void lane_maxima(const float* x, int64_t size,
                                                V (&most)[kVectors]) noexcept {
   const V lowest = set(-kInfinity);
@@ -156,8 +156,9 @@ inline float below(float x) noexcept {
   return __builtin_bit_cast(float, next);
 }
 
-// For at most 16 of at least 32: false, with nothing written, where more than 32 numbers reach the
-// bound or there is none. Every lane's maximum is an element of its own, so at least `count` do.
+// For at most 16 of at least 32: false, with nothing written, unless so many numbers reach the
+// bound, and at most 32. Every lane's maximum is an element of its own, so that only a NaN among
+// them, or many equal numbers, make it false.
 inline bool few_of_many(const float* x, int64_t size, int64_t count, Candidate* best) noexcept {
   V lanes[kVectors];
   lane_maxima(x, size, lanes);
@@ -190,6 +191,7 @@ inline bool few_of_many(const float* x, int64_t size, int64_t count, Candidate* 
       ++held;
     }
   }
+  if (held < count) return false;
   for (int64_t n = held; n < kLanes; ++n) values[n] = -kInfinity;
   times<kVectors>([&](int v) noexcept { lanes[v] = load(values + v * kWidth); });
   Candidate sorted[kLanes];
