@@ -288,12 +288,6 @@ class Pipelines:
         from .streams import Stream
 
         ready, read = self._reading(x, inputs, features, prepared, options, keywords)
-        for name in ("exact", "replace_unknowns"):
-            if getattr(ready.options, name) is not False:
-                raise InputError(
-                    f"{name} is {getattr(ready.options, name)!r}, but a stream gives tokens before "
-                    "the search has ended; decode() takes it"
-                )
         return Stream(self._calls, ready, read, self._session(), self._give)
 
     def start(

@@ -94,7 +94,7 @@ def test_prefixes_that_do_not_fit() -> None:
         ENGINE.decode_batch(xs, prefix=[[4], None])
     with pytest.raises(InputError, match="source 2 of the batch: prefix has no list for it"):
         list(ENGINE.decode_iter(xs, prefix=[[4], None]))
-    with pytest.raises(InputError, match="source 1 of the batch: .*999"):
+    with pytest.raises(InputError, match=r"source 1 of the batch: .*999"):
         ENGINE.decode_batch(xs, prefix=[[4], [999], None])
     with pytest.raises(InputError, match="source 1 of the batch: prefix holds the end token 2"):
         ENGINE.decode_batch(xs, prefix=[[4], [models.END], None])
@@ -117,9 +117,7 @@ def test_a_dead_end_of_one_source_leaves_the_others_their_results(threads: int) 
     xs = [[4], [5, 6], [7], [8, 9], [4, 5]]
     prefixes = [[5], [4], None, [4], [5, 6]]
     how: dict[str, Any] = {"allowed_tokens": DEAD, "beam_size": 2, "batch_size": 2}
-    found = ENGINE.decode_batch(
-        xs, prefix=prefixes, threads=threads, return_exceptions=True, **how
-    )
+    found = ENGINE.decode_batch(xs, prefix=prefixes, threads=threads, return_exceptions=True, **how)
     del how["batch_size"]
     for n, (x, prefix) in enumerate(zip(xs, prefixes, strict=True)):
         one = found[n]
@@ -129,7 +127,7 @@ def test_a_dead_end_of_one_source_leaves_the_others_their_results(threads: int) 
         else:
             assert not isinstance(one, Exception)
             assert bits(one) == bits(ENGINE.decode(x, prefix=prefix, **how))
-    with pytest.raises(InputError, match="source 1 of the batch: .*dead end"):
+    with pytest.raises(InputError, match=r"source 1 of the batch: .*dead end"):
         ENGINE.decode_batch(xs, prefix=prefixes, threads=threads, **how)
 
 
