@@ -187,10 +187,12 @@ class DecoderState:
 
     @property
     def ids(self) -> list[int]:
+        """What was fed, without the start and a prompt."""
         return self._fed[self._lead :]
 
     @property
     def tokens(self) -> list[str]:
+        """The same as strings."""
         return self._source.calls.inputs.target_tokens(self.ids)
 
     def feed(self, target: object) -> DecoderState:
