@@ -14,8 +14,8 @@ from s2s_engine import importers, self_test
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 HEAD = """# Every public name
 
-Written by `scripts/api_table.py` from the docstrings, which say more: `help(s2s_engine.Engine.decode)`. What is not here is
-not public. Names of `DecodeOptions` are explained in [decoding options](options.md).
+Written by `scripts/api_table.py` from the docstrings, which say more: `help(Engine.decode)`. What
+is not here is not public. [Decoding options](options.md) explains the fields of `DecodeOptions`.
 """
 
 
