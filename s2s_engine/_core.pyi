@@ -43,6 +43,7 @@ class Constraints:
         automaton: tuple[list[int], list[int], list[int], list[bool], int] | None = None,
         continuations: Callable[[list[int]], Iterable[int]] | None = None,
     ) -> None: ...
+    def with_prefix(self, prefix: Sequence[int]) -> Constraints: ...
 
 class SearchRules:
     def __init__(
@@ -140,6 +141,9 @@ class Session:
     def time_decode(
         self, inputs: list[Any], request: Request | None, max_length: int, times: int
     ) -> float: ...
+    def time_steps(
+        self, inputs: list[Any], request: Request | None, max_length: int
+    ) -> dict[str, float]: ...
     def score(
         self,
         inputs: list[Any],
@@ -163,7 +167,7 @@ class Batch:
     def stopped(self) -> _Stopped | None: ...
     def join(
         self,
-        sources: list[tuple[int, list[Any], int, Any]],
+        sources: list[tuple[int, list[Any], int, Any, Constraints | None]],
         cancel: CancelToken | None = None,
         seconds: float = inf,
     ) -> None: ...

@@ -192,7 +192,7 @@ class Engine(Pipelines):
             found = session.decode(
                 read.inputs,
                 ready.request,
-                self._calls.limit(ready, read),
+                self._calls.limit(ready.options, read),
                 read.prompt,
                 cancel or ready.cancel,
                 ready.seconds if seconds is None else seconds,

@@ -38,11 +38,12 @@ class DecodeOptions:
     beta of Wu et al. 2016, eq. 14. min_length: no end token before so many ids, itself included.
 
     Tokens below are strings or ids. prefix: what every output begins with, part of the result and
-    scored. suppress_tokens: never generated. end_tokens: in place of the model's. allowed_tokens: a
-    list of tokens, a list of whole outputs (each a list), an automaton {"transitions": {state:
-    {token: state}}, "start": state, "final": [states]}, or a function of the ids so far that gives
-    the ids that may follow (slow). repetition_penalty: logits of ids generated before are divided
-    by it above 0, multiplied below. no_repeat_ngram_size: no n-gram of generated ids twice.
+    scored; for a batch also a list of lists, one for each source. suppress_tokens: never generated.
+    end_tokens: in place of the model's. allowed_tokens: a list of tokens, a list of whole outputs
+    (each a list), an automaton {"transitions": {state: {token: state}}, "start": state, "final":
+    [states]}, or a function of the ids so far that gives the ids that may follow (slow).
+    repetition_penalty: logits of ids generated before are divided by it above 0, multiplied below.
+    no_repeat_ngram_size: no n-gram of generated ids twice.
 
     beam_groups, diversity_penalty: diverse beam search (Vijayakumar et al. 2016); num_hypotheses of
     all groups together. sampling_topk: draw from so many likeliest ids, 0 from all, 1 takes the
@@ -120,9 +121,10 @@ class DecodeOptions:
                 f"min_length is {self.min_length}, must be at most max_length, "
                 f"which is {self.max_length}"
             )
-        if isinstance(self.max_length, int) and len(self.prefix or ()) >= self.max_length:
+        own = 0 if is_each(self.prefix) else len(self.prefix or ())
+        if isinstance(self.max_length, int) and own >= self.max_length:
             raise InputError(
-                f"prefix has {len(self.prefix)} tokens, must have fewer than max_length, "
+                f"prefix has {own} tokens, must have fewer than max_length, "
                 f"which is {self.max_length}"
             )
 
@@ -369,6 +371,13 @@ def _tokens(name: str, value: object) -> tuple[Any, ...] | None:
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{name} is {value!r}, must be a list of tokens or ids")
     return tuple(value)
+
+
+def is_each(prefix: object) -> bool:
+    """Whether it is a list of prefixes, one for each source; None stands for none."""
+    return isinstance(prefix, (list, tuple)) and any(
+        item is None or isinstance(item, (list, tuple, np.ndarray)) for item in prefix
+    )
 
 
 def _allowed(value: object) -> Any:

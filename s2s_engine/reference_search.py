@@ -114,6 +114,7 @@ class _Lane:
     live: list[Path]
     kept: list[Path] = field(default_factory=list)
     finished: list[Path] = field(default_factory=list)
+    first_ended: bool = False
     topped: bool = False
     done: bool = False
 
@@ -198,7 +199,8 @@ def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
     rule = task.rule
     rows = [_row(task, lane.number, path, length) for path in lane.live]
     choices = _choices(task, rows, lane, length, taken)
-    lane.topped = lane.topped or (bool(choices) and choices[0].ended)
+    lane.first_ended = bool(choices) and choices[0].ended
+    lane.topped = lane.topped or lane.first_ended
     lane.live, lane.kept = [], []
     for place, choice in enumerate(choices):
         if not choice.ended:
@@ -321,6 +323,8 @@ def _stopped(task: Task, lane: _Lane, length: int) -> bool:
         return False
     if task.rule.stop == "top":
         return lane.topped
+    if task.rule.stop == "first":
+        return lane.first_ended
     if task.rule.stop != "best":
         return False
     # A log-probability is at most 0 and only falls: a live path can at best keep it and end at the

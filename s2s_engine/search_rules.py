@@ -14,7 +14,7 @@ from .errors import InputError
 from .portable import logarithm, power
 
 ENDED = ("leave", "leading", "place", "shrink", "stay")
-STOP = ("best", "count", "top", "empty")
+STOP = ("best", "count", "top", "first", "empty")
 LIMIT = ("compete", "fill", "end")
 CHOICES = {"ended": ENDED, "stop": STOP, "limit": LIMIT}
 PENALTIES = ("power", "gnmt", "none")

@@ -492,7 +492,9 @@ def state() -> _core.DecoderState:
 
 
 def batch(*inputs: Any, limit: int = 5, prompt: Any = None) -> object:
-    return _core.Batch(core_session(), _core.Request()).join([(0, list(inputs), limit, prompt)])
+    return _core.Batch(core_session(), _core.Request()).join(
+        [(0, list(inputs), limit, prompt, None)]
+    )
 
 
 def run_core(inputs: Any, *, beam: int = 1, hypotheses: int = 1, steps: int = 5) -> object:

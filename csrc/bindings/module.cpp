@@ -215,6 +215,26 @@ double time_decode(Session& session, const py::list& inputs, const DecodeRequest
   return std::chrono::duration<double>(Watch::Clock::now() - start).count() / times;
 }
 
+// Steps of a decode and the seconds of their parts (engine/measure.h).
+py::dict step_times(Session& session, const py::list& inputs, const DecodeRequest& request,
+                    int32_t max_length) {
+  check_request(session.model().plan(), request, {&max_length, 1});
+  if (request.rules.exact) refuse("an exact search has no fixed beam to time");
+  const Sentence sentence(session.model().plan(), inputs);
+  StepTimes times;
+  {
+    const py::gil_scoped_release release;
+    times = time_steps(session, sentence.source(), request, max_length);
+  }
+  py::dict out;
+  out["steps"] = times.steps;
+  out["graph"] = times.graph;
+  out["states"] = times.states;
+  out["rank"] = times.rank;
+  out["search"] = times.search;
+  return out;
+}
+
 py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment,
                 py::handle given, const SearchRules& rules) {
   const Prompt prompt(session, given);
@@ -340,7 +360,8 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init(&make_constraints), py::kw_only(), py::arg("prefix") = Ids{},
            py::arg("end") = py::none(), py::arg("suppressed") = Ids{},
            py::arg("repetition_penalty") = 1.0F, py::arg("no_repeat_ngram_size") = 0,
-           py::arg("automaton") = py::none(), py::arg("continuations") = py::none());
+           py::arg("automaton") = py::none(), py::arg("continuations") = py::none())
+      .def("with_prefix", &with_prefix, py::arg("prefix"));
   py::class_<SearchRules>(module, "SearchRules")
       .def(py::init(&make_rules), py::kw_only(), py::arg("ended") = "leave",
            py::arg("stop") = "best", py::arg("limit") = "compete", py::arg("finished_limit") = 1,
@@ -368,6 +389,7 @@ PYBIND11_MODULE(_core, module) {
       .def("decode_ids", &decode_ids)
       .def("time_decode", &time_decode, py::arg("inputs"), py::arg("request"),
            py::arg("max_length"), py::arg("times"))
+      .def("time_steps", &step_times, py::arg("inputs"), py::arg("request"), py::arg("max_length"))
       .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
            py::arg("prompt") = py::none(), py::arg("rules") = SearchRules{})
       .def("encode", &encode, py::arg("inputs"))

@@ -63,9 +63,12 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                                 {"place", Ended::place},
                                 {"shrink", Ended::shrink},
                                 {"stay", Ended::stay}});
-  rules.stop = word_of<Stop>(
-      "stop", stop,
-      {{"best", Stop::best}, {"count", Stop::count}, {"top", Stop::top}, {"empty", Stop::empty}});
+  rules.stop = word_of<Stop>("stop", stop,
+                             {{"best", Stop::best},
+                              {"count", Stop::count},
+                              {"top", Stop::top},
+                              {"first", Stop::first},
+                              {"empty", Stop::empty}});
   rules.limit = word_of<Limit>(
       "limit", limit, {{"compete", Limit::compete}, {"fill", Limit::fill}, {"end", Limit::end}});
   rules.penalty.kind =

@@ -149,7 +149,9 @@ void Batch::add(const Sentence& sentence) {
   member->prompt.assign(sentence.prompt.begin(), sentence.prompt.end());
   member->prompt_view = member->prompt;
   const bool prompted = session_.plan_.inputs.empty();
-  session_.fill(member->options, request_, prompted ? Prompts{&member->prompt_view, 1} : Prompts{});
+  DecodeRequest request = request_;
+  if (sentence.constraints) request.rules.constraints = sentence.constraints;
+  session_.fill(member->options, request, prompted ? Prompts{&member->prompt_view, 1} : Prompts{});
   member->search.open(member->options, session_.vocabulary(), {&sentence.max_length, 1});
   members_.push_back(std::move(member));
   ++live_;
@@ -213,7 +215,7 @@ void Batch::leave(Member& member, std::exception_ptr failure) {
   } catch (...) {
     left.failure = std::current_exception();
   }
-  member.options.rules.constraints.reset();  // the request keeps them
+  member.options.rules.constraints.reset();
 }
 
 void Batch::interrupt() {

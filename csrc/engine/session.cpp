@@ -366,6 +366,12 @@ void Session::check_step(const StepRow& row) const {
 }
 
 void Session::run_step(std::span<const StepRow> rows) {
+  begin_step(rows);
+  compute_step();
+  end_step();
+}
+
+void Session::begin_step(std::span<const StepRow> rows) {
   frames_.step(rows);
   move_states(rows);
   for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -373,7 +379,13 @@ void Session::run_step(std::span<const StepRow> rows) {
     check_step(rows[r]);
     if (plan_.step >= 0) workspace_.ids(plan_.step)[r] = rows[r].step;
   }
+}
+
+void Session::compute_step() {
   for (const auto& op : plan_.row_ops) op->run(context(frames_.rows()));
+}
+
+void Session::end_step() {
   if (plan_.alignment.slot < 0 || !options_.reads_alignment()) return;
   const float* weights = workspace_.floats(plan_.alignment.slot);
   const int64_t heads = plan_.alignment.type.size, width = padded(heads);

@@ -101,6 +101,7 @@ class Session : private StepModel {
   class Busy;
   friend class Batch;
   friend class DecoderState;
+  friend class StepClock;
 
   void fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const;
   int32_t vocabulary() const noexcept override;
@@ -121,6 +122,10 @@ class Session : private StepModel {
   void move_positions(const PlanState& state, std::span<const StepRow> rows);
   void check_step(const StepRow& row) const;
   void run_step(std::span<const StepRow> rows);
+  // Its three parts: rows find their places and states, the graph, weights that results keep.
+  void begin_step(std::span<const StepRow> rows);
+  void compute_step();
+  void end_step();
   // Scores of the rows of the last step from `first` on.
   void rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores);
   // Throws Error(numerical) naming `where` for logits that are no numbers.

@@ -25,6 +25,7 @@ enum class Stop : int32_t {
   best,   // no live hypothesis can enter the best ended ones any more
   count,  // `finished_limit` hypotheses have ended; later ones of that step are not taken
   top,    // the best place of a step has held an ended one, and as many have ended as are wanted
+  first,  // the best place of this step holds an ended one, and as many have ended
   empty,  // at nothing else
 };
 

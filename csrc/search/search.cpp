@@ -250,12 +250,12 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
   choose(options, first, last, length, forced_id(options, length, max_length));
   progress.kept = 0;
   int32_t place = 0, living = 0;
-  bool full = false;
+  bool full = false, first_ended = false;
   for (const Choice& choice : choices_) {
     const bool leading = place < beam_;
     const bool was_ended = choice.row < 0;
     const bool ended = was_ended || ends(options, choice.token.id);
-    if (place++ == 0) progress.topped |= ended;
+    if (place++ == 0) first_ended = ended;
     if (!ended) {
       if (living == beam_) continue;
       if (++living == beam_ && !at_limit)
@@ -271,11 +271,13 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
     if (full) break;
   }
+  progress.topped |= first_ended;
   const bool topped =
-      rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_;
+      (rules.stop == Stop::top && progress.topped) || (rules.stop == Stop::first && first_ended);
+  const bool led = topped && progress.finished == hypotheses_;
   if (at_limit) {
     if (!full) cut(options, lane, living);
-  } else if (living > 0 && (full || topped || decided(rules, lane, begin, length, max_length))) {
+  } else if (living > 0 && (full || led || decided(rules, lane, begin, length, max_length))) {
     next_.step.resize(begin);
     next_.live.resize(begin);
   }

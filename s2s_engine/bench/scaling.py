@@ -128,7 +128,12 @@ def predict(point: Point, model: Model, types: Mapping[str, str], machine: cost.
 
 def _turn(engine: Engine, point: Point) -> Callable[[int], object]:
     sources = random_ids(point.vocabulary, point.batch, point.source)
-    if point.batch == 1:
-        return lambda number: engine.decode(sources[0], beam_size=point.beam)
+    if point.batch == 1:  # ids are made when they are read
+        return lambda number: engine.decode(sources[0], beam_size=point.beam).ids
     size = -(-point.batch // point.threads)
-    return lambda number: engine.decode_batch(sources, batch_size=size, beam_size=point.beam)
+
+    def turn(number: int) -> object:
+        found = engine.decode_batch(sources, batch_size=size, beam_size=point.beam)
+        return [result.ids for result in found]
+
+    return turn

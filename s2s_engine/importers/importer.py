@@ -33,6 +33,7 @@ class Option:
     changes: str
 
     def accepts(self, value: object) -> bool:
+        """Whether it is a value of this option."""
         if isinstance(self.kind, tuple):
             return value in self.kind
         if self.kind is float:

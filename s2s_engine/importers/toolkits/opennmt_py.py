@@ -35,7 +35,7 @@ GENERATION: dict[bool, dict[str, Any]] = {
     True: {
         "beam_size": 5,
         "max_length": 250,
-        "search": {"ended": "place", "stop": "top", "limit": "compete"},
+        "search": {"ended": "place", "stop": "first", "limit": "compete"},
         "length_penalty": 1.0,
     },
 }
