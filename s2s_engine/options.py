@@ -13,7 +13,7 @@ import numpy as np
 from ._core import CancelToken
 from .errors import InputError
 from .length_limits import MAX_STEPS, MaxLength, ids_allowed, max_length, whole
-from .search_rules import PENALTIES, PRESETS, SearchRule
+from .search_rules import COUNTING, PENALTIES, PRESETS, SearchRule
 
 MAX_BEAM = 1024
 MAX_PENALTY = 10.0
@@ -206,7 +206,7 @@ class DecodeOptions:
                 f"early_stop is {self.early_stop!r} and search is given too; give one of them"
             )
         _number("patience", self.patience, 0.0, MAX_PATIENCE)
-        if self.rule.stop != "count":
+        if self.rule.stop not in COUNTING:
             if self.patience != DEFAULTS["patience"]:
                 raise InputError(
                     f"patience is {self.patience!r}, but this rule does not stop at a count of "

@@ -226,8 +226,8 @@ def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
             if rule.stop == "count" and len(lane.finished) >= task.finished_limit:
                 lane.done = True
                 break
-    taken += [path.ids[-1] for path in lane.live]
     alive = [path for path in lane.live if not path.over and path.reason != "eos"]
+    taken += [path.ids[-1] for path in alive]
     if lane.done or not alive:
         lane.done = True
     elif length == task.max_length:
@@ -337,8 +337,9 @@ def _stopped(task: Task, lane: _Lane, length: int, best: float) -> bool:
         return lane.held >= set(range(task.beam_size))
     if len(lane.finished) < task.wanted:
         return False
-    if task.rule.stop in ("top", "head"):
-        return lane.topped
+    if task.rule.stop in ("top", "head", "both"):
+        enough = task.rule.stop != "both" or len(lane.finished) >= task.finished_limit
+        return lane.topped and enough
     if task.rule.stop != "best":
         return False
     # A log-probability is at most 0 and only falls: a live path can at best keep it and end at the

@@ -14,7 +14,8 @@ from .errors import InputError
 from .portable import logarithm, power
 
 ENDED = ("leave", "leading", "place", "shrink", "stay", "expand")
-STOP = ("best", "count", "top", "head", "places", "empty")
+STOP = ("best", "count", "top", "both", "head", "places", "empty")
+COUNTING = ("count", "both")
 LIMIT = ("compete", "fill", "end")
 CHOICES = {"ended": ENDED, "stop": STOP, "limit": LIMIT}
 PENALTIES = ("power", "gnmt", "none")

@@ -19,7 +19,7 @@ from tables import STEPS, bits, loaded, table_model
 
 from s2s_engine import DecodeOptions, Engine, InputError
 from s2s_engine.reference_search import checked_log_probs, search
-from s2s_engine.search_rules import ENDED, LIMIT, PENALTIES, PRESETS, STOP, SearchRule
+from s2s_engine.search_rules import COUNTING, ENDED, LIMIT, PENALTIES, PRESETS, STOP, SearchRule
 
 Ids: TypeAlias = tuple[int, ...]
 Scored: TypeAlias = list[tuple[Ids, float]]
@@ -56,7 +56,7 @@ def draws(rule: SearchRule, count: int) -> Iterator[tuple[dict[str, Any], dict[s
             "length_penalty_offset": rng.choice((0, 0, 1, 7)),
             "search": rule,
         }
-        if rule.stop == "count":
+        if rule.stop in COUNTING:
             options["patience"] = rng.choice((1.0, 1.5, 2.0))
         yield {"seed": rng.randrange(20), **table}, options
 
@@ -373,6 +373,25 @@ def opennmt3(
     return best_of(finished, n_best)
 
 
+def opennmt23(
+    table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
+) -> Scored:
+    """As `opennmt3`, but a sentence is done once its best place has ended in any step and as many
+    have ended as the beam is wide."""
+    places: Scored = [((), 0.0)]
+    finished: Scored = []
+    was_first = False
+    for step in range(1, max_length + 1):
+        parents = [place for place in places if place[0][-1:] != (END,)]
+        places = ranked(table, parents, END if step <= min_length else None)[:beam]
+        last = step == max_length
+        was_first = was_first or places[0][0][-1] == END
+        finished += [(i, x / (step + 1) ** alpha) for i, x in places if last or i[-1] == END]
+        if was_first and len(finished) >= beam:
+            break
+    return best_of(finished, n_best)
+
+
 def joeynmt(
     table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
 ) -> Scored:
@@ -396,6 +415,7 @@ def joeynmt(
 
 PROGRAMS = {
     "opennmt": (opennmt, PRESETS["opennmt"]),
+    "opennmt23": (opennmt23, SearchRule("place", "both", "compete")),
     "opennmt3": (opennmt3, SearchRule("place", "head", "compete")),
     "joeynmt": (joeynmt, PRESETS["joeynmt"]),
     "fairseq": (fairseq, PRESETS["fairseq"]),
@@ -424,7 +444,7 @@ def test_rule_finds_what_the_program_finds(name: str) -> None:
             # The end counts for us: in fairseq one more id, under a minimum one more too.
             max_length=longest + (name == "fairseq"), min_length=shortest + 1 if shortest else 0,
             length_penalty_kind="gnmt" if name == "joeynmt" else "power",
-            length_penalty_offset=int(name == "opennmt3"),
+            length_penalty_offset=int(name in ("opennmt23", "opennmt3")),
         )  # fmt: skip
         assert [ids for ids, _ in found] == [ids for ids, _ in expected]
         assert [x for _, x in found] == pytest.approx([x for _, x in expected], rel=1e-14)

@@ -69,6 +69,7 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                              {{"best", Stop::best},
                               {"count", Stop::count},
                               {"top", Stop::top},
+                              {"both", Stop::both},
                               {"head", Stop::head},
                               {"places", Stop::places},
                               {"empty", Stop::empty}});

@@ -413,6 +413,7 @@ bool Search::stopped(const SearchRules& rules, int32_t lane, size_t begin, int32
   if (rules.stop == Stop::places) return progress.held == beam_;
   if (progress.finished < hypotheses_) return false;
   if (rules.stop == Stop::top || rules.stop == Stop::head) return progress.topped;
+  if (rules.stop == Stop::both) return progress.topped && progress.ended >= rules.finished_limit;
   return rules.stop == Stop::best && decided(rules, lane, begin, length, max_length);
 }
 

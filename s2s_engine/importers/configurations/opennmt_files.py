@@ -22,8 +22,8 @@ NAME = "decoder.embeddings.make_embedding.emb_luts.0.weight"
 class Parts:
     """weights: by the names of the model, the generator's behind `generator.`. opt: the options of
     training. words: "source", "target", and the features' in the order of their tables. start: the
-    word that the decoder starts from. task: "seq2seq" or "lm". lists: vocabularies are plain lists,
-    since 3.0."""
+    word that the decoder starts from. task: "seq2seq" or "lm". era: the version since which
+    checkpoints look like this one: 0.2, 0.8.2, 2.3, 3.0 or 3.5."""
 
     weights: Mapping[str, Array]
     opt: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Parts:
     features: list[list[str]]
     start: str
     task: str
-    lists: bool
+    era: str
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -72,8 +72,18 @@ def read_parts(checkpoint: Checkpoint) -> Parts:
         _features(facts.get("src_feats"), found),
         _text(facts.get("decoder_start_token"), START),
         _text(facts.get("data_task"), _text(opt.get("model_task"), "seq2seq")),
-        lists,
+        _era(vocab, opt, lists),
     )
+
+
+def _era(vocab: Any, opt: Mapping[str, Any], lists: bool) -> str:
+    """By how vocabularies are kept (pairs; fields by side; since 3.0 plain lists), and by options
+    of training that came with a version."""
+    if lists:
+        return "3.5" if "num_experts" in opt else "3.0"
+    if type(vocab) is not dict:
+        return "0.2"
+    return "2.3" if "train_metrics" in opt else "0.8.2"
 
 
 def _content(checkpoint: Checkpoint) -> dict[str, Any]:
