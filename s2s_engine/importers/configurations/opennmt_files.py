@@ -69,7 +69,7 @@ def read_parts(checkpoint: Checkpoint) -> Parts:
         weights,
         opt,
         words,
-        _features(facts.get("src_feats"), found),
+        _features(vocab, found),
         _text(facts.get("decoder_start_token"), START),
         _text(facts.get("data_task"), _text(opt.get("model_task"), "seq2seq")),
         _era(vocab, opt, lists),
@@ -110,12 +110,15 @@ def _other(checkpoint: Checkpoint, suffix: str, what: str) -> Any:
     return path
 
 
-def _features(listed: Any, found: Mapping[str, list[str]]) -> list[list[str]]:
-    """Vocabularies of source features: a list since 3.0, before that fields sorted by name."""
+def _features(vocab: Any, found: Mapping[str, list[str]]) -> list[list[str]]:
+    """Vocabularies of source features: a list since 3.0, before that fields sorted by name, inside
+    that of the source where there is one by side; others beside it (corpus_id) are no input."""
+    listed = vocab.get("src_feats") if type(vocab) is dict else None
     if type(listed) is list:
         return [words for words in listed if type(words) is list]
-    names = sorted(name for name in found if name not in SIDES.values())
-    return [found[name] for name in names if not name.startswith("tgt_feat")]
+    inside = vocabularies_of(vocab["src"]) if type(vocab) is dict and "src" in vocab else found
+    names = sorted(name for name in inside if name and name not in SIDES.values())
+    return [inside[name] for name in names if not name.startswith("tgt_feat")]
 
 
 def _text(value: Any, default: str) -> str:
