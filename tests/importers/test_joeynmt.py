@@ -184,6 +184,26 @@ def test_its_own_folder(folder: Path) -> None:
                 assert best.score == pytest.approx(found["score"], abs=1e-4)
 
 
+def test_what_a_search_never_writes(tmp_path: Path) -> None:
+    def edit(version: str, unknown: bool | None) -> Any:
+        def change(_: dict[str, Any], settings: Config) -> None:
+            settings["joeynmt_version"] = version
+            settings["testing"] |= {} if unknown is None else {"generate_unk": unknown}
+            settings["data"]["special_symbols"] = {"sep_token": "t0", "lang_tags": ["t1", "t2"]}
+
+        return change
+
+    expected: dict[tuple[str, bool | None], Any] = {
+        ("2.3.0", True): [1, 2, 4, 5, 6],
+        ("2.3.0", False): [0, 1, 2, 4, 5, 6],
+        ("2.2.1", None): None,
+        ("2.0.0", False): [0],
+    }
+    for told, ids in expected.items():
+        model = open_foreign(written(tmp_path, edit=edit(*told)), None, {}).model
+        assert model.generation.get("suppress_tokens") == ids
+
+
 def test_which_checkpoint_of_a_folder(folder: Path) -> None:
     best = folder / "best.ckpt"
     best.rename(folder / "10.ckpt")
@@ -297,6 +317,7 @@ REFUSED: list[tuple[Any, str]] = [
     (told("model.decoder.init_hidden", "mean"), "init_hidden is 'mean', must be one of 'bridge'"),
     (told("model.encoder.embeddings.scale", 2), "embeddings.scale is '2', must be a boolean"),
     (told("testing.beam_size", "many"), "testing.beam_size is 'many', must be a number of at lea"),
+    (told("testing.generate_unk", 3), "testing.generate_unk is '3', must be true or false"),
     (told("testing.no_repeat_ngram_size", 3), "no_repeat_ngram_size is '3', which the search here"),
     (weight("decoder.output_layer.weight", None), "has no weight decoder.output_layer.weight"),
     (weight("encoder.rnn.bias_hh_l0_reverse", None), "has no weight encoder.rnn.bias_hh_l0_reve"),

@@ -288,7 +288,12 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
     if second or not config:
         # Whatever testing.min_output_length says: it is read and not given to the search.
         found |= {"early_stop": "joeynmt", "min_length": 2 if longest != 1 else 1}
-        forbidden = [] if testing.get("generate_unk") is not False else [UNKNOWN]
+        unknown = testing.get("generate_unk", True)
+        if not isinstance(unknown, bool):
+            raise checkpoint.refuse(
+                f"{CONFIG}: testing.generate_unk is {str(unknown)[:40]!r}, must be true or false"
+            )
+        forbidden = [] if unknown else [UNKNOWN]
         if not (0,) < _version(config) < FORBIDDEN_SINCE:
             forbidden += [PAD, BOS, *range(EOS + 1, EOS + 1 + len(_more_symbols(config)))]
         if forbidden:
@@ -304,14 +309,11 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
 
 def _refuse_search(checkpoint: Checkpoint, testing: Mapping[str, Any]) -> None:
     """Settings that change what a beam finds and that the search here has not."""
-    for name, harmless in (
-        ("repetition_penalty", lambda value: value <= 1),
-        ("no_repeat_ngram_size", lambda value: value <= 0),
-    ):
+    for name, harmless in (("repetition_penalty", 1), ("no_repeat_ngram_size", 0)):
         value = testing.get(name)
         if value is None:
             continue
-        if not isinstance(value, (bool, int, float)) or not harmless(value):
+        if not isinstance(value, (bool, int, float)) or not value <= harmless:
             raise checkpoint.refuse(
                 f"{CONFIG}: testing.{name} is {str(value)[:40]!r}, which the search here does not "
                 "have; take the line out to decode without it"
@@ -331,9 +333,10 @@ IMPORTER = Importer(
     reads="Checkpoints (.ckpt) of recurrent models of versions 0.9 to 2.3, or the model's folder: "
     "GRU and LSTM, any layers, both attentions, every init_hidden, input feeding, scaled and tied "
     "embeddings. config.yaml and src_vocab.txt, trg_vocab.txt are read beside the checkpoint; "
-    "without config.yaml the options say what it says.",
+    "without config.yaml the options say what it says. Search, limit and forbidden ids are those "
+    "of the version in config.yaml, of 2.3 where it names none; those of 1.x nearly (docs/search.md).",
     refuses="Transformers; encoders of one direction and activations other than tanh, which Joey "
-    "NMT itself cannot run; blocked repetitions and unknown words in a beam.",
+    "NMT itself cannot run; repetitions that a beam blocks or punishes.",
     recognises=_recognises,
     build=_build,
     options=(

@@ -10,7 +10,7 @@ from ...architectures.state_dict import size
 from ...model import Model
 from ..checkpoint import Checkpoint
 from ..configurations.opennmt_files import END, UNKNOWN, Parts, read_parts, recognises
-from ..importer import Importer, Options, Peer
+from ..importer import Importer, Options, Peer, known
 from ..readers.pickle_values import shown
 from ..used import Used
 
@@ -98,7 +98,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
             "source": {"unknown": source.index(UNKNOWN)} if source and UNKNOWN in source else {},
             "start": _id(checkpoint, target, parts.start, "begins"),
             "end": [_id(checkpoint, target, END, "ends")],
-            "vocabularies": {name: v for name, v in vocabularies.items() if v is not None},
+            "vocabularies": known(vocabularies),
             "generation": {"beam_size": 5, **GENERATION[parts.era]},
         },
     )
