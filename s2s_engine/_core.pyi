@@ -56,6 +56,7 @@ class SearchRules:
         min_length: int = 0,
         length_penalty: float = 0.0,
         length_penalty_kind: str = "power",
+        length_penalty_offset: int = 0,
         coverage_penalty: float = 0.0,
         beam_groups: int = 1,
         diversity_penalty: float = 0.0,

@@ -136,7 +136,9 @@ class Calls:
             return None if bounded else (0, limit)
         if "step" in decoder.inputs:
             return None
-        return (1, 0) if isinstance(limit, str) else limit
+        if isinstance(limit, str):
+            return 1, 0
+        return limit if isinstance(limit, tuple) else None
 
     def limit(self, options: DecodeOptions, read: Read) -> int:
         """The most ids that a source may generate."""

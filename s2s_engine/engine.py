@@ -214,6 +214,7 @@ class Engine(Pipelines):
         prepared: bool = False,
         length_penalty: float | None = None,
         length_penalty_kind: str | None = None,
+        length_penalty_offset: int | None = None,
         coverage_penalty: float | None = None,
         end_tokens: object = None,
     ) -> Score:
@@ -227,6 +228,7 @@ class Engine(Pipelines):
         chosen = self._calls.default.options.for_score(
             length_penalty=length_penalty,
             length_penalty_kind=length_penalty_kind,
+            length_penalty_offset=length_penalty_offset,
             coverage_penalty=coverage_penalty,
             end_tokens=end_tokens,
         )
@@ -240,9 +242,7 @@ class Engine(Pipelines):
             if not self._has_decoder:
                 log_probs = session.score_labels(read.inputs, ids, self._logits())
                 log_prob = float(sum(map(float, log_probs)))
-                score = score_of(
-                    log_prob, len(ids), chosen.length_penalty_kind, chosen.length_penalty
-                )
+                score = score_of(log_prob, len(ids), *chosen.penalty)
             else:
                 rules = self._calls.rules(chosen)
                 _, log_probs, log_prob, score, _, _ = session.score(

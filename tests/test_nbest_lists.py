@@ -56,7 +56,7 @@ def options_of(program: str, search: dict[str, Any]) -> dict[str, Any]:
     if program == "opennmt":
         return {
             "num_hypotheses": search["n_best"],
-            "search": {"ended": "place", "stop": "first", "limit": "compete"},
+            "search": {"ended": "place", "stop": "head", "limit": "compete"},
             "max_length": search["max"],
             "min_length": search["min"] + 1,
         }

@@ -366,10 +366,10 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init(&make_rules), py::kw_only(), py::arg("ended") = "leave",
            py::arg("stop") = "best", py::arg("limit") = "compete", py::arg("finished_limit") = 1,
            py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
-           py::arg("length_penalty_kind") = "power", py::arg("coverage_penalty") = 0.0,
-           py::arg("beam_groups") = 1, py::arg("diversity_penalty") = 0.0,
-           py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
-           py::arg("max_nodes") = 0);
+           py::arg("length_penalty_kind") = "power", py::arg("length_penalty_offset") = 0,
+           py::arg("coverage_penalty") = 0.0, py::arg("beam_groups") = 1,
+           py::arg("diversity_penalty") = 0.0, py::arg("sampling") = py::none(),
+           py::arg("constraints") = py::none(), py::arg("max_nodes") = 0);
   py::class_<DecodeRequest>(module, "Request")
       .def(py::init(&make_request), py::arg("beam_size") = 1, py::arg("num_hypotheses") = 1,
            py::arg("alignment") = false, py::arg("rules") = SearchRules{});

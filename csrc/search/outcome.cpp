@@ -33,6 +33,7 @@ void Search::interrupt(const SearchOptions& options) {
   const SearchRules& rules = options.rules;
   for (size_t r = 0; r < rows_.step.size(); ++r) {
     const Live& live = rows_.live[r];
+    if (live.over) continue;
     const int32_t length = std::max(rows_.step[r].step - progress_[live.lane].lead, 0);
     double score = rules.penalty.score(live.log_prob, length);
     if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(live.link, heads_);
@@ -46,7 +47,7 @@ void Search::certain(int32_t sentence, std::vector<int32_t>& ids) const {
   std::vector<History::End> ends;
   for (size_t r = 0; r < rows_.step.size(); ++r) {
     const Live& live = rows_.live[r];
-    if (rows_.step[r].sentence == sentence)
+    if (rows_.step[r].sentence == sentence && !live.over)
       ends.push_back({live.link, std::max(rows_.step[r].step - progress_[live.lane].lead, 0)});
   }
   for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {

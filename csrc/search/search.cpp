@@ -173,6 +173,7 @@ void Search::begin(const SearchOptions& options, int32_t sentences, int32_t lane
   finished_.resize(all * static_cast<size_t>(hypotheses));
   progress_.assign(all, {});
   if (options.rules.ended == Ended::stay) kept_.resize(all * static_cast<size_t>(beam_));
+  if (options.rules.stop == Stop::places) held_.assign(all * static_cast<size_t>(beam_), 0);
   for (size_t lane = 0; lane < all && !options.prompts.empty(); ++lane)
     progress_[lane].lead =
         static_cast<int32_t>(options.prompts[lane / static_cast<size_t>(lanes)].size()) -
@@ -184,7 +185,7 @@ void Search::start(const SearchOptions& options, int32_t sentence) {
   const int32_t state = automaton == nullptr ? Automaton::kNowhere : automaton->start;
   for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {
     next_.step.push_back({fed(options, sentence, 0), -1, sentence, 0});
-    next_.live.push_back({0.0, -1, lane, state});
+    next_.live.push_back({0.0, -1, lane, state, false});
   }
 }
 
@@ -249,13 +250,20 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
 
   choose(options, first, last, length, forced_id(options, length, max_length));
   progress.kept = 0;
+  if (rules.stop == Stop::head) progress.topped = false;
   int32_t place = 0, living = 0;
-  bool full = false, first_ended = false;
+  bool full = false;
   for (const Choice& choice : choices_) {
     const bool leading = place < beam_;
     const bool was_ended = choice.row < 0;
+    const bool over = !was_ended && rows_.live[choice.row].over;
     const bool ended = was_ended || ends(options, choice.token.id);
-    if (place++ == 0) first_ended = ended;
+    if (ended && leading) hold(rules, lane, place);
+    if (place++ == 0) progress.topped |= ended;
+    if (rules.ended == Ended::expand && (ended || over)) {
+      if (!at_limit) live_on(options, choice, true);
+      if (over) continue;
+    }
     if (!ended) {
       if (living == beam_) continue;
       if (++living == beam_ && !at_limit)
@@ -271,16 +279,22 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
     if (full) break;
   }
-  progress.topped |= first_ended;
-  const bool topped =
-      (rules.stop == Stop::top && progress.topped) || (rules.stop == Stop::first && first_ended);
-  const bool led = topped && progress.finished == hypotheses_;
+  for (; place < beam_; ++place) hold(rules, lane, place);
   if (at_limit) {
     if (!full) cut(options, lane, living);
-  } else if (living > 0 && (full || led || decided(rules, lane, begin, length, max_length))) {
+  } else if (living == 0 || full || stopped(rules, lane, begin, length, max_length)) {
     next_.step.resize(begin);
     next_.live.resize(begin);
   }
+}
+
+// An ended hypothesis, or none, has this place in a step.
+void Search::hold(const SearchRules& rules, int32_t lane, int32_t place) noexcept {
+  if (rules.stop != Stop::places) return;
+  uint8_t& held =
+      held_[static_cast<size_t>(lane) * static_cast<size_t>(beam_) + static_cast<size_t>(place)];
+  progress_[lane].held += held == 0;
+  held = 1;
 }
 
 // The live ones of the last step, after all that ended: on equal scores those come first.
@@ -289,6 +303,7 @@ void Search::cut(const SearchOptions& options, int32_t lane, int32_t living) {
   for (const Choice& choice : choices_) {
     if (living == 0 || (fill && progress_[lane].finished == hypotheses_)) return;
     if (choice.row < 0 || ends(options, choice.token.id)) continue;
+    if (rows_.live[choice.row].over) continue;
     finish(options, choice, FinishReason::length);
     --living;
   }
@@ -369,7 +384,7 @@ bool Search::better(const Choice& a, const Choice& b) noexcept {
   return a.row < b.row;
 }
 
-void Search::live_on(const SearchOptions& options, const Choice& choice) {
+void Search::live_on(const SearchOptions& options, const Choice& choice, bool over) {
   const StepRow& row = rows_.step[choice.row];
   const Live& live = rows_.live[choice.row];
   const Automaton* automaton = automaton_of(options);
@@ -377,7 +392,7 @@ void Search::live_on(const SearchOptions& options, const Choice& choice) {
       automaton == nullptr ? live.state : automaton->next(live.state, choice.token.id);
   const int32_t link = history_.add(live.link, choice.row, choice.token);
   next_.step.push_back({choice.token.id, choice.row, row.sentence, row.step + 1});
-  next_.live.push_back({choice.log_prob, link, live.lane, state});
+  next_.live.push_back({choice.log_prob, link, live.lane, state, over});
 }
 
 void Search::finish(const SearchOptions& options, const Choice& choice, FinishReason reason) {
@@ -391,14 +406,24 @@ void Search::finish(const SearchOptions& options, const Choice& choice, FinishRe
   insert(live.lane, {choice.log_prob, score, link, length, reason});
 }
 
+// Whether a lane is done below its maximum while something lives, but for Stop::count.
+bool Search::stopped(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
+                     int32_t max_length) const noexcept {
+  const Progress& progress = progress_[lane];
+  if (rules.stop == Stop::places) return progress.held == beam_;
+  if (progress.finished < hypotheses_) return false;
+  if (rules.stop == Stop::top || rules.stop == Stop::head) return progress.topped;
+  if (rules.stop == Stop::both) return progress.topped && progress.ended >= rules.finished_limit;
+  return rules.stop == Stop::best && decided(rules, lane, begin, length, max_length);
+}
+
 // No live hypothesis can enter the finished ones any more; the live ones of `length` ids begin at
 // `begin`. Coverage is at most 0.
 bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
                      int32_t max_length) const noexcept {
-  if (rules.stop != Stop::best || progress_[lane].finished < hypotheses_) return false;
   double best = kImpossible;
   for (size_t row = begin; row < next_.live.size(); ++row)
-    best = std::max(best, next_.live[row].log_prob);
+    if (!next_.live[row].over) best = std::max(best, next_.live[row].log_prob);
   const int64_t worst = static_cast<int64_t>(lane + 1) * hypotheses_ - 1;
   const int32_t shortest = std::max(length + 1, std::min(rules.min_length, max_length));
   return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);

@@ -86,6 +86,7 @@ class Search {
     int32_t link;
     int32_t lane;   // counted over all sentences
     int32_t state;  // of the automaton
+    bool over;      // it has ended before, and is no result
   };
 
   // A possible continuation of a row; below 0, an ended one that has its place in the beam.
@@ -110,6 +111,7 @@ class Search {
     int32_t finished = 0;        // in finished_
     int32_t ended = 0;           // all that ever were finished
     int32_t kept = 0;            // in kept_
+    int32_t held = 0;            // set in held_
     bool topped = false;         // an ended one has held the best place
     double dropped = -HUGE_VAL;  // no hypothesis without a place was better
   };
@@ -133,10 +135,13 @@ class Search {
               int32_t forced);
   void fall_back(int32_t first, int32_t last, int32_t forced);
   double rank_of(const SearchOptions& options, double log_prob, int32_t token) const noexcept;
-  void live_on(const SearchOptions& options, const Choice& choice);
+  void live_on(const SearchOptions& options, const Choice& choice, bool over = false);
+  void hold(const SearchRules& rules, int32_t lane, int32_t place) noexcept;
   void finish(const SearchOptions& options, const Choice& choice, FinishReason reason);
   void insert(int32_t lane, const Finished& finished) noexcept;
   void cut(const SearchOptions& options, int32_t lane, int32_t living);
+  bool stopped(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
+               int32_t max_length) const noexcept;
   bool decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
                int32_t max_length) const noexcept;
 
@@ -157,6 +162,7 @@ class Search {
   std::vector<int32_t> wanted_;       // [rows], tokens whose log-probabilities are asked for
   std::vector<Finished> finished_;    // [lanes, hypotheses_], best first
   std::vector<double> kept_;          // [lanes, beam_] where ended ones stay: log-probabilities
+  std::vector<uint8_t> held_;         // [lanes, beam_] for Stop::places
   std::vector<Progress> progress_;    // [lanes]
   std::vector<int32_t> merged_;       // [lanes of a sentence], how many of each are results
 };

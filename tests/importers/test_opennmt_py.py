@@ -7,10 +7,11 @@ import copy
 import hashlib
 import importlib.util
 import json
+import lzma
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from verified import Recorded, check
 
-from s2s_engine import Engine, InputError, ModelFormatError
+from s2s_engine import DecodeOptions, Engine, InputError, ModelFormatError
 from s2s_engine.importers.loading import open_foreign
 from s2s_engine.importers.verification import verify
 
@@ -66,7 +67,6 @@ def test_checkpoints_of_3_5_give_what_it_computes(name: str) -> None:
     model = open_foreign(DATA / f"{name}.pt", None, {}).model
     found = verify(model, peer, **peer.runs)
     assert found.passed, str(found)
-    assert model.generation["max_length"] == 250
     with Engine.load(model) as engine:
         for case in peer.cases:
             result = engine.decode(inputs=peer.inputs(case), **LIMITS)
@@ -74,6 +74,53 @@ def test_checkpoints_of_3_5_give_what_it_computes(name: str) -> None:
             ended = [3] if best.finish_reason == "eos" else []
             assert [*best.ids, *ended] == peer.arrays[f"{case}/beam"].tolist()
             assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
+
+
+def searches() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(lzma.decompress((DATA / "searches.json.xz").read_bytes()))
+    return read
+
+
+# The settings of make.py in words of ours: min_length leaves the end out.
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"length_penalty": 0.7, "length_penalty_kind": "gnmt"},
+    {"num_hypotheses": 4, "beam_size": 5, "min_length": 3, "max_length": 9},
+]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_searches_by_the_defaults_are_those_of_translate_py(name: str) -> None:
+    """Twelve sources, each without an option, with another penalty, and for an n-best list."""
+    with Engine.load(DATA / f"{name}.pt") as engine:
+        agrees(engine, searches()[name], SETTINGS)
+
+
+def agrees(
+    engine: Engine, expected: Sequence[dict[str, Any]], settings: Sequence[dict[str, Any]]
+) -> None:
+    """The ids of whole n-best lists with their ends, and their scores."""
+    assert expected
+    for one in expected:
+        result = engine.decode(inputs=one["inputs"], **settings[one["setting"]])
+        found = [[*h.ids, *([3] if h.finish_reason == "eos" else [])] for h in result.hypotheses]
+        assert found == [ids for ids, _ in one["found"]]
+        for h, (_, score) in zip(result.hypotheses, one["found"], strict=True):
+            assert abs(h.score - score) <= 1e-4
+
+
+def test_what_the_defaults_of_each_version_are(tmp_path: Path) -> None:
+    model = open_foreign(DATA / "general.pt", None, {}).model
+    limit = {"numerator": 5, "denominator": 4, "addend": 5, "most": 250}
+    assert model.generation == {
+        "beam_size": 5, "max_length": limit, "search": {"ended": "place", "stop": "head"},
+        "length_penalty": 1.0, "length_penalty_offset": 1,
+    }  # fmt: skip
+    assert [DecodeOptions(max_length=limit).limit(n) for n in (1, 4, 7, 500)] == [6, 10, 13, 250]
+    older = saved()
+    del older["opt"].num_experts
+    model = open_foreign(write(older, tmp_path / "3.0.pt"), None, {}).model
+    assert (model.generation["max_length"], model.generation["search"]["stop"]) == (250, "both")
 
 
 def test_the_fixtures_are_those_that_were_made() -> None:
@@ -157,6 +204,7 @@ def test_every_branch_computes_what_openNMT_does(
             ids = [*best.ids, *([3] if best.finish_reason == "eos" else [])]
             assert ids == peer.arrays[f"{case}/beam"].tolist()
             assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
+        agrees(engine, maker.searches(content, seed=3), SETTINGS)
 
 
 # --- containers and eras ---
@@ -260,6 +308,7 @@ def test_earlier_eras_are_the_same_model(
     assert model.graphs == new.graphs and model.vocabularies == new.vocabularies
     assert model.generation["max_length"] == 100
     assert model.generation.get("length_penalty", 0.0) == 0.0
+    assert ("early_stop" in model.generation) is (era == "0.x")
 
 
 @pytest.mark.parity("torch")
