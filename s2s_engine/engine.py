@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, handover
 from .calls import Calls, Read, Ready, check_whole, stopped_error
 from .compute_types import resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
@@ -375,6 +375,20 @@ class Engine(Pipelines):
             "max_queue": self._max_queue,
         }
         return _reload, (origin, digest, options)
+
+    def _hand_over(self, options: DecodeOptions | None) -> object:
+        """A capsule for s2s_engine.capi: the model and the rules of its calls, for sessions that
+        outlive this engine if they must."""
+        self._check_open()
+        terms = handover.terms(self._model, self._core.inputs, self._calls, options)
+        return _core.hand_over(
+            self._core,
+            self._isa or "",
+            self._threads,
+            self._max_memory,
+            self._inputs.max_input_length,
+            *terms,
+        )
 
     def _check_open(self) -> None:
         if self._closed:
