@@ -124,6 +124,10 @@ class Session:
         if code := self.decode(*sources, **given):
             raise error_of(code, message())
 
+    def warm_up(self, source_length: int, beam_size: int, batch_size: int) -> None:
+        if code := C.s2s_warm_up(self.handle, source_length, beam_size, batch_size):
+            raise error_of(code, message())
+
     def view(self, sentence: int = 0, index: int = 0) -> View:
         view = View(size=ctypes.sizeof(View))
         code = C.s2s_hypothesis_at(self.handle, sentence, index, byref(view))

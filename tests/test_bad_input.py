@@ -474,6 +474,9 @@ CORE: dict[str, Case] = {
 # What cannot leave Python, and what a session says that has.
 HANDED: dict[str, Case] = {
     "no decoder": lambda: handed(models.tagger()),
+    "a warm-up for nothing": lambda: Engine.load(models.gru_plain()).warm_up(0),
+    "a warm-up without a beam": lambda: Engine.load(models.gru_plain()).warm_up(5, 0),
+    "a warm-up of a session for nothing": lambda: session_of_c().warm_up(0, 1, 1),
     "logits": lambda: handed(models.lstm_luong(), return_logits=True),
     "unknown tokens": lambda: handed(models.lstm_luong(), replace_unknowns="t3"),
     "samples without a seed": lambda: handed(models.lstm_luong(), sampling_topk=3),
