@@ -119,6 +119,9 @@ class Session:
     @property
     def kernel_addresses(self) -> list[int]: ...
     def workspace_bytes_for(self, length: int, beam_size: int, batch_size: int) -> float: ...
+    def warm_up(
+        self, source_length: int, sentences: int, request: Request, max_length: int
+    ) -> None: ...
     def decode(
         self,
         inputs: list[Any],
@@ -184,6 +187,30 @@ class DecoderState:
     def states(self) -> bytes: ...
     def restore(self, states: bytes) -> None: ...
 
+class SourceRule:
+    def __init__(
+        self,
+        *,
+        prepend: Sequence[int],
+        append: Sequence[int],
+        truncate: int,
+        pad_to: Sequence[int],
+        pad_left: bool,
+        pad_id: int,
+        reverse: bool,
+    ) -> None: ...
+
+def hand_over(
+    model: Model,
+    isa: str,
+    threads: int,
+    max_bytes: int,
+    max_input_length: int,
+    request: Request,
+    max_length: tuple[int, int],
+    timeout: float,
+    rule: SourceRule,
+) -> object: ...
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
 def usable_cpus() -> int: ...

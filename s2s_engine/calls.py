@@ -140,6 +140,24 @@ class Calls:
             return 1, 0
         return limit if isinstance(limit, tuple) else None
 
+    def largest(self, source_length: int, beam_size: int) -> tuple[_core.Request, int, int]:
+        """What the largest decode of such sources takes: a request, the prepared length and the ids
+        that may be generated."""
+        options = self.default.options
+        single = {} if options.samples else {"num_hypotheses": 1}
+        ready = self.ready(options, {"beam_size": beam_size, **single})
+        length = source_length
+        if self.inputs.main is not None:
+            length = len(self._model.source.prepare([0] * source_length))
+        if ready.request is None:
+            return _core.Request(), length, 1
+        with_source = "encoder" in self._model.graphs
+        return (
+            ready.request,
+            length,
+            self._model.limit(ready.options, length if with_source else None),
+        )
+
     def limit(self, options: DecodeOptions, read: Read) -> int:
         """The most ids that a source may generate."""
         return self._model.limit(options, read.length)

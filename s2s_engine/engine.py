@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
-from .calls import Calls, Read, Ready, check_whole, stopped_error
+from . import _core, handover
+from .calls import MAX_BATCH, Calls, Read, Ready, check_whole, stopped_error
 from .compute_types import resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import to_bytes
@@ -295,6 +295,23 @@ class Engine(Pipelines):
 
     # --- the engine itself ---
 
+    def warm_up(self, source_length: int, beam_size: int = 1, batch_size: int = 1) -> None:
+        """Takes all memory that decodes within these bounds can need, and touches it.
+
+        source_length: tokens of a source. On an engine of one thread, `decode` of such a source
+        under such a beam makes no heap call in the core, takes no lock and makes no system call
+        there from then on (but for signals, which the main thread looks for under Python's
+        lock); batches up to batch_size find their memory too. One session for each
+        of `threads` is made ready. The other options are the model's. Raises InputError.
+        """
+        check_whole("source_length", source_length, self._inputs.max_input_length)
+        check_whole("batch_size", batch_size, MAX_BATCH)
+        request, length, limit = self._calls.largest(source_length, beam_size)
+        sessions = [self._session() for _ in range(self._threads)]
+        for session in sessions:
+            session.warm_up(length, batch_size, request, limit)
+            self._give(session)
+
     @property
     def info(self) -> Info:
         """Sizes, vocabularies, instruction set, compute types and provenance."""
@@ -375,6 +392,20 @@ class Engine(Pipelines):
             "max_queue": self._max_queue,
         }
         return _reload, (origin, digest, options)
+
+    def _hand_over(self, options: DecodeOptions | None) -> object:
+        """A capsule for s2s_engine.capi: the model and the rules of its calls, for sessions that
+        outlive this engine if they must."""
+        self._check_open()
+        terms = handover.terms(self._model, self._core.inputs, self._calls, options)
+        return _core.hand_over(
+            self._core,
+            self._isa or "",
+            self._threads,
+            self._max_memory,
+            self._inputs.max_input_length,
+            *terms,
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -14,12 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import c_interface
 import models
 import numpy as np
 import pytest
 from conftest import ISAS
+from test_prompts import language_model
 
-from s2s_engine import DecodeOptions, Engine, Model, S2SError, _core
+from s2s_engine import CancelToken, DecodeOptions, Engine, Model, S2SError, _core
 from s2s_engine.format import to_bytes
 from s2s_engine.graph import to_json
 from s2s_engine.operations import KINDS, OPERATIONS
@@ -469,6 +471,47 @@ CORE: dict[str, Case] = {
     "decoding without a decoder": lambda: tagger_session().decode([[3]], _core.Request(), 5),
 }
 
+# What cannot leave Python, and what a session says that has.
+HANDED: dict[str, Case] = {
+    "no decoder": lambda: handed(models.tagger()),
+    "a warm-up for nothing": lambda: Engine.load(models.gru_plain()).warm_up(0),
+    "a warm-up without a beam": lambda: Engine.load(models.gru_plain()).warm_up(5, 0),
+    "a warm-up of a session for nothing": lambda: session_of_c().warm_up(0, 1, 1),
+    "logits": lambda: handed(models.lstm_luong(), return_logits=True),
+    "unknown tokens": lambda: handed(models.lstm_luong(), replace_unknowns="t3"),
+    "samples without a seed": lambda: handed(models.lstm_luong(), sampling_topk=3),
+    "a token that cancels": lambda: handed(models.lstm_luong(), cancel=CancelToken()),
+    "no alignment": lambda: handed(models.gru_plain(), return_attention=True),
+    "a length of no source": lambda: handed(language_model(), max_length="source"),
+    "an empty source": lambda: session_of_c().refusal([]),
+    "no source": lambda: session_of_c().refusal(),
+    "an id outside of the vocabulary": lambda: session_of_c().refusal([3, 11]),
+    "a negative id of the second source": lambda: session_of_c().refusal([3], [-1]),
+    "a source that is too long": lambda: session_of_c().refusal([3] * 10_001),
+    "no beam": lambda: session_of_c().refusal([3], beam_size=0),
+    "more hypotheses than the beam": lambda: session_of_c().refusal([3], num_hypotheses=2),
+    "a negative length": lambda: session_of_c().refusal([3], max_length=-1),
+    "a timeout that is no number": lambda: session_of_c().refusal([3], timeout=float("nan")),
+    "attention that there is not": lambda: session_of_c().refusal([3], attention=1),
+    "groups that do not divide the beam": lambda: session_of_c(beam_size=4, beam_groups=2).refusal(
+        [3], beam_size=3
+    ),
+    "a prefix that is too long": lambda: session_of_c(prefix=[4, 5]).refusal([3], max_length=2),
+    "an exact search of two": lambda: session_of_c(exact=True, max_length=4).refusal([3], [4]),
+    "more steps than the model has": lambda: c_interface.Session(
+        Engine.load(language_model())
+    ).refusal([3], max_length=65),
+    "a timeout of nothing": lambda: session_of_c().refusal([3], timeout=0.0),
+}
+
+
+def handed(model: Model, **options: Any) -> object:
+    return Engine.load(model)._hand_over(DecodeOptions(**options))
+
+
+def session_of_c(**options: Any) -> c_interface.Session:
+    return c_interface.Session(Engine.load(models.gru_plain()), DecodeOptions(**options))
+
 
 def both(model: Model) -> tuple[Document, dict[str, Any]]:
     return document(model), dict(model.tensors)
@@ -507,6 +550,7 @@ SECTIONS: dict[str, dict[str, Case]] = {
     "Options": OPTIONS,
     "Loading": LOADING,
     "The core, called without Python's checks": CORE,
+    "Engines handed over to the C interface": HANDED,
 }
 HEAD = """\
 What the engine says about what it cannot take. Every line is a test of tests/test_bad_input.py;

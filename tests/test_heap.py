@@ -57,9 +57,10 @@ SCRIPT = """
 import ctypes, itertools, json, os, sys
 sys.path.insert(0, sys.argv[2])
 import models
+from c_interface import C
 from s2s_engine import DecodeOptions, Engine, _core
 from s2s_engine.search_rules import PRESETS
-shim, core = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(_core.__file__)
+shim, core = ctypes.CDLL(sys.argv[1]), C
 shim.heap_calls.restype = ctypes.c_long
 shim.heap_watch(core.s2s_entry_depth)
 def counted(call):

@@ -15,7 +15,7 @@
 
 #include "bindings/rules.h"
 
-namespace s2s {
+namespace s2s::python {
 
 namespace py = pybind11;
 
@@ -121,4 +121,4 @@ inline void check_constraints(const SearchRules& rules, int64_t vocabulary) {
   if (given.automaton != nullptr) check("allowed_tokens", given.automaton->tokens);
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

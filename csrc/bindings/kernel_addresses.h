@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/session.h"
+#include "bindings/library.h"
 
-namespace s2s {
+namespace s2s::python {
 
 inline std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
   const Kernels& k = session.kernels();
@@ -18,4 +18,4 @@ inline std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
           address(k.normaliser), address(k.top_k)};
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

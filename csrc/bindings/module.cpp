@@ -12,18 +12,14 @@
 #include "bindings/arguments.h"
 #include "bindings/errors.h"
 #include "bindings/found.h"
+#include "bindings/handover.h"
 #include "bindings/kernel_addresses.h"
+#include "bindings/library.h"
 #include "bindings/pipeline.h"
 #include "bindings/threads.h"
 #include "bindings/watch.h"
-#include "core/entry.h"
-#include "core/isa.h"
-#include "engine/measure.h"
 
-// The heap test's hook reads how deep this thread is inside the core.
-extern "C" __attribute__((visibility("default"))) int s2s_entry_depth() { return s2s::entry_depth; }
-
-namespace s2s {
+namespace s2s::python {
 namespace {
 
 void translate(std::exception_ptr pointer) {
@@ -101,7 +97,7 @@ GraphSpec graph_of(const py::dict& value) {
 
 std::map<std::string, std::string> types_of(const Model& model) {
   std::map<std::string, std::string> types;
-  for (const auto& [name, type] : model.plan().compute_types) types[name] = to_string(type);
+  for (const auto& [name, type] : model.plan().compute_types) types[name] = name_of(type);
   return types;
 }
 
@@ -142,7 +138,7 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
                 std::string(what) + " is not of the documented form: " + error.what());
   }
   const py::gil_scoped_release release;
-  return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
+  return library().make_model(spec, TargetRule{start, std::move(end)});
 }
 
 // Seconds of a product of some rows with a weight, by compute type.
@@ -152,8 +148,8 @@ std::map<std::string, double> measured(const Floats& weight, const std::string& 
   const py::gil_scoped_release release;
   std::map<std::string, double> seconds;
   for (const ComputeType type : {ComputeType::float32, ComputeType::bfloat16, ComputeType::int8})
-    seconds[to_string(type)] =
-        time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
+    seconds[name_of(type)] =
+        library().time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
   return seconds;
 }
 
@@ -201,6 +197,15 @@ std::optional<Found> decode_ids(Session& session, py::handle x, const IdReader& 
   const auto limit = static_cast<int32_t>(std::clamp<int64_t>(length, 1, 1'000'000));
   check_request(plan, request, {&limit, 1});
   return run(session, {&input, 1}, request, limit, {}, token, seconds, std::move(ids));
+}
+
+void warm_up(Session& session, int64_t source_length, int32_t sentences,
+             const DecodeRequest& request, int32_t max_length) {
+  check_whole("source_length", source_length, int64_t{1} << 30);
+  check_whole("sentences", sentences, int64_t{1} << 20);
+  check_whole("max_length", max_length, 1'000'000);
+  const py::gil_scoped_release release;
+  session.warm_up(source_length, sentences, request, max_length);
 }
 
 // Seconds of the core's own work for a decode: the mean of so many without Python in between.
@@ -335,10 +340,8 @@ Floats forced_logits(Session& session, const py::list& inputs, py::handle target
 }
 
 }  // namespace
-}  // namespace s2s
 
-PYBIND11_MODULE(_core, module) {
-  using namespace s2s;
+void bind(py::module_& module) {
   module.doc() = "The C++ core of s2s_engine; use s2s_engine.Engine.";
   py::register_exception_translator(&translate);
   module.def("available_isas", &available_isas);
@@ -373,6 +376,7 @@ PYBIND11_MODULE(_core, module) {
   py::class_<DecodeRequest>(module, "Request")
       .def(py::init(&make_request), py::arg("beam_size") = 1, py::arg("num_hypotheses") = 1,
            py::arg("alignment") = false, py::arg("rules") = SearchRules{});
+  bind_handover(module);
   add_pipeline(module);
   py::class_<Session>(module, "Session")
       .def(py::init(&make_session), py::arg("model"), py::arg("isa"), py::arg("threads") = 1,
@@ -383,6 +387,8 @@ PYBIND11_MODULE(_core, module) {
       .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("workspace_bytes_for", &Session::workspace_bytes_for, py::arg("length"),
            py::arg("beam_size"), py::arg("batch_size"))
+      .def("warm_up", &warm_up, py::arg("source_length"), py::arg("sentences"), py::arg("request"),
+           py::arg("max_length"))
       .def("decode", &decode, py::arg("inputs"), py::arg("request"), py::arg("max_length"),
            py::arg("prompt") = py::none(), py::arg("cancel") = py::none(),
            py::arg("seconds") = Watch::kNever)
@@ -398,3 +404,7 @@ PYBIND11_MODULE(_core, module) {
       .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"),
            py::arg("prompt") = py::none());
 }
+
+}  // namespace s2s::python
+
+PYBIND11_MODULE(_core, module) { s2s::python::bind(module); }

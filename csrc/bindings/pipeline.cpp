@@ -6,11 +6,10 @@
 #include "bindings/arguments.h"
 #include "bindings/errors.h"
 #include "bindings/found.h"
+#include "bindings/library.h"
 #include "bindings/watch.h"
-#include "engine/batch.h"
-#include "engine/decoder_state.h"
 
-namespace s2s {
+namespace s2s::python {
 namespace {
 
 py::object exception_of(const std::exception_ptr& failure) {
@@ -193,4 +192,4 @@ void add_pipeline(py::module_& module) {
       .def("restore", &PythonState::restore, py::arg("states"));
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

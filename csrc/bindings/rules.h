@@ -9,10 +9,10 @@
 #include <tuple>
 #include <utility>
 
+#include "bindings/library.h"
 #include "core/errors.h"
-#include "engine/session.h"
 
-namespace s2s {
+namespace s2s::python {
 
 [[noreturn]] inline void refuse(const std::string& what) { throw Error(ErrorKind::input, what); }
 
@@ -104,4 +104,4 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
   return rules;
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

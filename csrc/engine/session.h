@@ -67,6 +67,10 @@ class Session : private StepModel {
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
                               std::span<const int32_t> max_lengths, Prompts prompts = {},
                               Interruption* interruption = nullptr);
+  // Takes all memory that decodes within these bounds need, and touches it: sources of up to
+  // `source_length` positions, so many of them together, request.beam_size, `max_length` ids. What
+  // constraints and samples need besides is taken by the first decode that has them.
+  void warm_up(int64_t source_length, int32_t sentences, DecodeRequest request, int32_t max_length);
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,

@@ -1,6 +1,7 @@
 // What a search remembers of its steps: back-pointers and alignments, and the way back along them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,6 +15,7 @@ namespace s2s {
 class History {
  public:
   void clear(bool alignment);
+  void reserve(std::size_t links) { links_.reserve(links); }
 
   // Once after each step of the model, before its links are added: keeps the step's alignments.
   void begin_step(const StepModel& model, int32_t rows);

@@ -90,6 +90,18 @@ void Search::open(const SearchOptions& options, int64_t vocabulary,
   next_rows();
 }
 
+void Search::reserve(const SearchOptions& options, int64_t vocabulary,
+                     std::span<const int32_t> max_lengths) {
+  open(options, vocabulary, max_lengths);
+  const auto lanes = static_cast<size_t>(lanes_), beam = static_cast<size_t>(beam_);
+  size_t links = 0;
+  for (const int32_t length : max_lengths)
+    links += lanes * (static_cast<size_t>(width_) * static_cast<size_t>(length) + beam);
+  history_.reserve(links);
+  choices_.reserve(beam * static_cast<size_t>(count_) + beam);
+  taken_.reserve(lanes * beam);
+}
+
 // One step of all live rows.
 void Search::proceed(StepModel& model, const SearchOptions& options) {
   heads_ = model.heads();

@@ -61,6 +61,9 @@ class Search {
   void proceed(StepModel& model, const SearchOptions& options);
   void interrupt(const SearchOptions& options);
   void close(const SearchOptions& options, SearchResults& results);
+  // Takes the memory that such a search may need at most, whatever it finds.
+  void reserve(const SearchOptions& options, int64_t vocabulary,
+               std::span<const int32_t> max_lengths);
   // The ids that every hypothesis of a sentence begins with that can still be its best result: the
   // live ones and the best ended one of each lane. Grows from step to step, and never changes.
   void certain(int32_t sentence, std::vector<int32_t>& ids) const;
