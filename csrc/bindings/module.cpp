@@ -120,9 +120,9 @@ Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>&
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
                                   std::vector<int32_t> end,
                                   const std::map<std::string, std::string>& compute_types,
-                                  int64_t column_bytes) {
+                                  int64_t fold_bytes) {
   ModelSpec spec;
-  spec.column_bytes = column_bytes;
+  spec.fold_bytes = fold_bytes;
   std::vector<Floats> alive;
   const char* what = "a graph";
   try {
@@ -330,7 +330,7 @@ PYBIND11_MODULE(_core, module) {
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
            py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>(),
-           py::arg("column_bytes") = kColumnBytes)
+           py::arg("fold_bytes") = kFoldBytes)
       .def_property_readonly("compute_types", &types_of)
       .def_property_readonly("float_columns",
                              [](const Model& model) { return model.plan().float_columns; })

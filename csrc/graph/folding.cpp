@@ -12,10 +12,6 @@ int64_t blocks_of(const std::string& op) {
   return op == "rnn_cell" || op == "linear" ? 1 : 0;
 }
 
-int64_t size_of(ComputeType type) {
-  return type == ComputeType::int8 ? 1 : type == ComputeType::bfloat16 ? 2 : 4;
-}
-
 int64_t readers(const GraphSpec& graph, const std::string& reference) {
   int64_t count = 0;
   for (const NodeSpec& node : graph.nodes)
@@ -54,17 +50,17 @@ void Folding::remember(const NodeSpec& node, const Call& call, const Made& made)
 
 void Folding::report() {
   for (const auto& [part, whole] : whole_) {
-    const auto found = layout_.multiplied.find(part);
-    if (found == layout_.multiplied.end()) continue;
-    int64_t& first = layout_.multiplied[whole];
-    first = std::max(first, found->second);
+    if (layout_.multiplied.contains(part)) layout_.multiplied.insert(whole);
+    const auto table = layout_.tables.find(part);
+    if (table != layout_.tables.end()) layout_.tables[whole] = table->second;
   }
 }
 
-// A column is read in every step; what takes its place, a number of each position. At 32 positions
-// and twice the bytes it pays: the matrix also has to be multiplied with every position once.
-bool Folding::pays(const Tensor& weight, int64_t column_weights) const {
-  return column_weights * size_of(weight.type) >= column_bytes_;
+// Of an output, a step reads `size` weights, or else a float of each position. Twice those of 32
+// positions pay, since every position has to be multiplied once. Weights in bfloat16 count as in
+// float32, whose bits they have.
+bool Folding::pays(const Tensor& weight, int64_t size) const {
+  return size * (weight.type == ComputeType::int8 ? 1 : 4) >= least_bytes_;
 }
 
 void Folding::fold_contexts(const NodeSpec& node, Call& call, std::vector<std::string>& folded) {
@@ -127,8 +123,8 @@ void Folding::fold_query(const NodeSpec& node, const GraphSpec& graph, Call& cal
     return;
   std::vector<float> across(static_cast<std::size_t>(rows * depth));
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < depth; ++k) across[static_cast<std::size_t>(k * rows + i)] =
-        weight.data[i * depth + k];
+    for (int64_t k = 0; k < depth; ++k)
+      across[static_cast<std::size_t>(k * rows + i)] = weight.data[i * depth + k];
   const Tensor transposed = kept(weight, {depth, rows}, std::move(across));
   const std::string where = "node '" + node.name + "', its keys";
   keys->second = {product_of(key, transposed, where, steps_.end())};
@@ -140,9 +136,8 @@ void Folding::fold_query(const NodeSpec& node, const GraphSpec& graph, Call& cal
 Value Folding::context_of(const Attended& attended, const Tensor& columns,
                           const std::string& where) {
   const auto attention = [&] {
-    return std::find_if(steps_.begin(), steps_.end(), [&](const Step& step) {
-      return step.op.get() == attended.attention;
-    });
+    return std::find_if(steps_.begin(), steps_.end(),
+                        [&](const Step& step) { return step.op.get() == attended.attention; });
   };
   const Value values = product_of(attended.values, columns, where, attention());
   Call call(where, layout_);

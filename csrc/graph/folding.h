@@ -23,9 +23,9 @@ struct Step {
 
 class Folding {
  public:
-  // `column_bytes`: what one column of a folded matrix must take at least.
-  Folding(Layout& layout, std::vector<Step>& steps, int64_t column_bytes)
-      : layout_(layout), steps_(steps), column_bytes_(column_bytes) {}
+  // `fold_bytes`: what the weights of one output must take at least to be folded.
+  Folding(Layout& layout, std::vector<Step>& steps, int64_t fold_bytes)
+      : layout_(layout), steps_(steps), least_bytes_(fold_bytes) {}
 
   // Before a node of the decoder is made: takes contexts out of what a product joins, and a product
   // out of what an attention asks with. Gives the references that were folded.
@@ -44,7 +44,7 @@ class Folding {
     Tensor weight;
     Value x;
   };
-  bool pays(const Tensor& weight, int64_t column_weights) const;
+  bool pays(const Tensor& weight, int64_t size) const;
   void fold_contexts(const NodeSpec& node, Call& call, std::vector<std::string>& folded);
   void fold_query(const NodeSpec& node, const GraphSpec& graph, Call& call,
                   std::vector<std::string>& folded);
@@ -55,10 +55,10 @@ class Folding {
 
   Layout& layout_;
   std::vector<Step>& steps_;
-  int64_t column_bytes_;
+  int64_t least_bytes_;
   std::map<SlotId, Attended> contexts_;
   std::map<SlotId, Factor> factors_;
-  std::deque<std::vector<float>> numbers_;               // of parts, until they are packed
+  std::deque<std::vector<float>> numbers_;      // of parts, until they are packed
   std::map<const float*, const float*> whole_;  // the tensor that a part is of
 };
 

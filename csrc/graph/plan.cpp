@@ -21,7 +21,7 @@ constexpr int64_t kWidthPerWeight = 64;
 class Planner {
  public:
   explicit Planner(const ModelSpec& model)
-      : model_(model), folding_(layout_, steps_, model.column_bytes) {}
+      : model_(model), folding_(layout_, steps_, model.fold_bytes) {}
 
   Plan make() {
     if (model_.encoder) encoder(*model_.encoder);
@@ -31,10 +31,10 @@ class Planner {
     int64_t width = 0, weights = 0;
     for (const Slot& slot : layout_.slots) width += slot.width;
     for (const auto& [name, tensor] : model_.tensors) {
-      const auto product = layout_.multiplied.find(tensor.data);
-      const bool multiplied = product != layout_.multiplied.end();
+      const bool multiplied = layout_.multiplied.contains(tensor.data);
+      const auto table = layout_.tables.find(tensor.data);
       plan_.compute_types[name] = multiplied ? tensor.type : ComputeType::float32;
-      if (multiplied && product->second > 0) plan_.float_columns[name] = product->second;
+      if (multiplied && table != layout_.tables.end()) plan_.float_columns[name] = table->second;
       int64_t count = 1;
       for (const int64_t size : tensor.shape) count *= size;
       weights += count;
@@ -176,10 +176,16 @@ class Planner {
       const bool folding = place.decoder && !place.body;
       std::vector<std::string> folded;
       if (folding) folded = folding_.fold(node, graph, call);
-      Made made = node.body != nullptr ? scan(node, values, call, here, place)
-                                       : make_op(node.op, call);
+      Made made =
+          node.body != nullptr ? scan(node, values, call, here, place) : make_op(node.op, call);
       if (folding) folding_.remember(node, call, made);
-      if (call.front_folded) folded.insert(folded.begin(), node.inputs.at("x").front());
+      if (call.front_folded) {
+        const std::vector<std::string>& x = node.inputs.at("x");
+        const auto table = std::find_if(x.begin(), x.end(), [&](const std::string& reference) {
+          return std::find(folded.begin(), folded.end(), reference) == folded.end();
+        });
+        folded.insert(folded.begin(), *table);
+      }
       if (!folded.empty()) plan_.folded[place.prefix + node.name] = folded;
       add_step(std::move(made), call, place.steps,
                [&](const std::string& role, const Value& value) {

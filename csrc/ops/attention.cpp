@@ -48,8 +48,8 @@ class AttentionOp : public Attending {
   bool one_head_of_items() const noexcept override { return heads == 1 && along == kItems; }
 
   Value attend(Call& call, const Value& others) override {
-    further_.push_back({call.read_sequence(others),
-                        call.output({Kind::vector, others.type.size}, kItems)});
+    further_.push_back(
+        {call.read_sequence(others), call.output({Kind::vector, others.type.size}, kItems)});
     return further_.back().context;
   }
 

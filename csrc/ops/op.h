@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -189,7 +190,8 @@ struct Layout {
   std::vector<Slot> slots;
   std::vector<Length> lengths{Length{}};
   bool row_maps = false;
-  std::map<const float*, int64_t> multiplied;  // matrices of products: the first column of each
+  std::set<const float*> multiplied;       // matrices of products
+  std::map<const float*, int64_t> tables;  // those with an embedding folded in: its columns
   SlotId add(Level level, Along along, int64_t width) {
     slots.push_back({level, along, width});
     return static_cast<SlotId>(slots.size()) - 1;

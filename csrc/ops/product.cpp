@@ -85,7 +85,7 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
   if (depth_ == 0) return;
   if (m.type == ComputeType::int8 && depth_ > kMaxBytesDepth)
     call.fail("a product in int8 has at most " + std::to_string(kMaxBytesDepth) + " columns");
-  call.layout().multiplied.emplace(m.weight, m.first);
+  call.layout().multiplied.insert(m.weight);
   if (m.type == ComputeType::int8) scratch_ = call.scratch(along, quantised_stride(depth_));
 }
 
@@ -213,6 +213,7 @@ InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix
     rest.first = x.front().type.size;
     rest.used = whole.depth - rest.first;
     call.reads.push_back(embedding.ids);
+    call.layout().tables[whole.weight] = rest.first;
     fold(embedding, whole, padded_bias);
   }
   join_ = Join(call, x, along_, folded);
