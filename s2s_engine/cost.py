@@ -23,7 +23,8 @@ class Work:
     of an item at once, or items position by position, its weights being read again at each.
     bytes: of weights. multiply_adds, activations (exp, tanh, sigmoid): of one row. memory: bytes
     of keys and values, which the hypotheses of a sentence share, of one position.
-    first: done at the first position, too, where it goes position by position.
+    first: done at the first position, too, where it goes position by position. int8: its products
+    are of bytes.
     """
 
     node: str
@@ -34,6 +35,7 @@ class Work:
     activations: int = 0
     memory: int = 0
     first: bool = True
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,14 @@ class _Count:
             folded = self._types[context].size
             columns -= folded
             work = outputs * folded
-            yield Work(node.name, "sentence", "positions", size * work, work)
+            yield Work(node.name, "sentence", "positions", size * work, work, int8=size == 1)
         table = self._folds.tables.get(node.name)
         columns -= 0 if table is None else self._types[table].size
-        bent = node.op == "linear" and node.attributes["activation"] != "identity"
+        linear = node.op == "linear" and node.attributes["activation"] != "identity"
+        bent = outputs if linear else 0
         if columns or bent:
             work = outputs * columns
-            yield Work(node.name, when, over, size * work, work, outputs if bent else 0)
+            yield Work(node.name, when, over, size * work, work, bent, int8=size == 1)
 
     def _recurrent(self, node: Node) -> Iterator[Work]:
         """A state that is zero is not multiplied."""
@@ -152,9 +155,12 @@ class _Count:
         kind, cell, _ = node.op.partition("_cell")
         bent = GATES[kind] * (outputs // JOINING[node.op][1])
         work = outputs * hidden if not cell or "h" in node.inputs else 0
-        size, first = self._bytes[tensor] * work, "h" in node.inputs
+        size, first = self._bytes[tensor], "h" in node.inputs
         over: Literal["items", "each position"] = "items" if cell else "each position"
-        yield Work(node.name, self._when(node), over, size, work, bent, first=first)
+        yield Work(
+            node.name, self._when(node), over, size * work, work, bent,
+            first=first, int8=size == 1,
+        )  # fmt: skip
         if "projection" in node.weights:
             rows, columns = self._shapes[node.weights["projection"]]
             size = self._bytes[node.weights["projection"]] * rows * columns
@@ -167,8 +173,8 @@ class _Count:
         if query is not None:
             maker = next(n for n in self._graph.nodes if n.name == query)
             tensor = maker.weights["weight"]
-            work = self._shapes[tensor][0] * self._shapes[tensor][1]
-            yield Work(node.name, "sentence", "positions", self._bytes[tensor] * work, work)
+            work, size = self._shapes[tensor][0] * self._shapes[tensor][1], self._bytes[tensor]
+            yield Work(node.name, "sentence", "positions", size * work, work, int8=size == 1)
             key = self._shapes[tensor][1]
         context = f"{node.name}.context"
         value = self._types[context].size if context in self._read else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..cost import BYTES, Work, works
+from ..cost import Work, works
 from ..model import Model
 
 # Multiply-adds that one exp, tanh or sigmoid is counted as: a polynomial, a scale, a division.
@@ -19,6 +19,7 @@ ACTIVATION = 16
 class Stage:
     """Work done `times` times, one after the other; all numbers but `times` are of one time.
 
+    int8_multiply_adds: those of bytes, which are not among the others.
     working_set: bytes that pass by until the same weights are read again, which says from which
     cache they come.
     """
@@ -28,6 +29,7 @@ class Stage:
     bytes: float
     multiply_adds: float
     working_set: float
+    int8_multiply_adds: float = 0
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,22 @@ class Machine:
         return float(np.interp(np.log(max(working_set, 1.0)), np.log(sizes), rates))
 
 
-def seconds(stage: Stage, machine: Machine, peak: float | None = None) -> float:
-    """The roofline (Williams et al. 2009): the longer of reading and multiplying."""
+def seconds(stage: Stage, machine: Machine) -> float | None:
+    """The roofline (Williams et al. 2009): the longer of reading and multiplying. None where bytes
+    are multiplied, and how fast the machine could do that is not known."""
+    if stage.int8_multiply_adds and machine.int8 is None:
+        return None
     reading = stage.bytes / (machine.bandwidth(stage.working_set) * 1e9)
-    multiplying = 2 * stage.multiply_adds / ((peak or machine.fma) * 1e9)
+    multiplying = 2 * stage.multiply_adds / (machine.fma * 1e9)
+    multiplying += 2 * stage.int8_multiply_adds / ((machine.int8 or machine.fma) * 1e9)
     return stage.times * max(reading, multiplying)
 
 
-def limit(stages: list[Stage], machine: Machine, int8: bool = False) -> float:
+def limit(stages: list[Stage], machine: Machine) -> float | None:
     """Seconds that a decode takes at least; `machine`: of as many threads as share it."""
-    peak = machine.int8 if int8 and machine.int8 else machine.fma
-    return sum(seconds(stage, machine, peak) for stage in stages)
+    found = [seconds(stage, machine) for stage in stages]
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def exact_in_bfloat16(model: Model) -> set[str]:
@@ -99,6 +106,7 @@ def stages(
         sum(part.times * part.multiply_adds for part in parts)
         + batch * beam * vocabulary * ACTIVATION,  # the sum of exp(logit)
         0,
+        sum(part.times * part.int8_multiply_adds for part in parts),
     )
     all_ = [*(part for part in sentence if part.bytes), step]
     whole = sum(part.bytes for part in all_)
@@ -117,8 +125,9 @@ def _stage(work: Work, positions: float, sentences: float, rows: float) -> Stage
         work.node,
         again if work.over == "each position" else 1,
         work.bytes + work.memory * positions * sentences,
-        rows * (work.multiply_adds + ACTIVATION * work.activations),
+        rows * (ACTIVATION * work.activations + (0 if work.int8 else work.multiply_adds)),
         0,
+        rows * work.multiply_adds if work.int8 else 0,
     )
 
 
