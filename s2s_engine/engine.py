@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .calls import Calls, Read, Ready, check_whole, stopped_error
-from .compute_types import resolve
+from .compute_types import ROWS, resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import to_bytes
 from .graph import Graph, to_json
@@ -93,7 +93,10 @@ class Engine(Pipelines):
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
-        types = resolve(model, compute_type, lambda weight: _core.time_products(weight, isa or ""))
+        types = resolve(
+            model, compute_type,
+            lambda weight: [_core.time_products(weight, isa or "", rows) for rows in ROWS],
+        )  # fmt: skip
         self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
         self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
         self._workers: Any = None  # made by the first decode_async

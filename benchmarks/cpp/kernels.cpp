@@ -86,9 +86,9 @@ double rate_of(int64_t (*work)(int64_t, float*) noexcept) {  // GFLOP/s of one t
 // --- the limits of all threads together ---
 
 // The sum of what `threads` threads reach at the same time, the best of some rounds.
-double together(int threads, const std::function<double(int)>& rate) {
+double together(int threads, int rounds, const std::function<double(int)>& rate) {
   double best = 0;
-  for (int round = 0; round < 7; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     std::vector<double> rates(static_cast<std::size_t>(threads));
     std::vector<std::thread> team;
     for (int t = 0; t < threads; ++t)
@@ -108,14 +108,16 @@ void print_limits(int threads, const char* end) {
     const int64_t part = bytes / threads / 1024 * 1024;
     const float* data = buffer(bytes);
     const double rate =
-        together(threads, [=](int t) { return read_rate(data + t * part / 4, part); });
+        together(threads, 7, [=](int t) { return read_rate(data + t * part / 4, part); });
     std::printf("%s[%lld, %.1f]", comma, static_cast<long long>(bytes), rate);
     comma = ", ";
   }
-  const double fma = together(threads, [](int) { return rate_of(bench::multiply_add); });
+  constexpr int rounds = 60;  // short ones
+  const double fma = together(threads, rounds, [](int) { return rate_of(bench::multiply_add); });
   float keep = 1.0F;
   const bool bytes = bench::dot_bytes(1, &keep) > 0;
-  const double dot = bytes ? together(threads, [](int) { return rate_of(bench::dot_bytes); }) : 0.0;
+  const double dot =
+      bytes ? together(threads, rounds, [](int) { return rate_of(bench::dot_bytes); }) : 0.0;
   std::printf("], \"gflops\": %.1f, \"int8_gops\": %.1f}%s\n", fma, dot, end);
 }
 
