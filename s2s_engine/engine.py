@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core, handover
 from .calls import MAX_BATCH, Calls, Read, Ready, check_whole, stopped_error
-from .compute_types import resolve
+from .compute_types import ROWS, resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import to_bytes
 from .graph import Graph, to_json
@@ -43,7 +43,8 @@ class Info:
     """What an engine is made of.
 
     threads: the most that a call works on. parameters: numbers among the weights.
-    compute_types: the type each weight is computed in.
+    compute_types: the type each weight is computed in. folded: by graph and node, the inputs that
+    no step multiplies (docs/architecture.md, Folding).
     source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
     """
 
@@ -54,6 +55,7 @@ class Info:
     digest: str
     parameters: int
     compute_types: dict[str, str]
+    folded: dict[str, list[str]]
     source_vocabularies: dict[str, int]
     target_vocabulary: int | None
     vocabularies: Mapping[str, tuple[str, ...]]
@@ -91,7 +93,10 @@ class Engine(Pipelines):
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
-        types = resolve(model, compute_type, lambda weight: _core.time_products(weight, isa or ""))
+        types = resolve(
+            model, compute_type,
+            lambda weight: [_core.time_products(weight, isa or "", rows) for rows in ROWS],
+        )  # fmt: skip
         self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
         self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
         self._workers: Any = None  # made by the first decode_async
@@ -327,6 +332,7 @@ class Engine(Pipelines):
             digest=self._digest,
             parameters=sum(array.size for array in model.tensors.values()),
             compute_types=self._core.compute_types,
+            folded=self._core.folded,
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()

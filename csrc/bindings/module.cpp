@@ -115,8 +115,10 @@ Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>&
 
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
                                   std::vector<int32_t> end,
-                                  const std::map<std::string, std::string>& compute_types) {
+                                  const std::map<std::string, std::string>& compute_types,
+                                  int64_t fold_bytes) {
   ModelSpec spec;
+  spec.fold_bytes = fold_bytes;
   std::vector<Floats> alive;
   const char* what = "a graph";
   try {
@@ -350,10 +352,12 @@ void bind(py::module_& module) {
   module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
-           py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>())
+           py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>(),
+           py::arg("fold_bytes") = kFoldBytes)
       .def_property_readonly("compute_types", &types_of)
       .def_property_readonly("float_columns",
                              [](const Model& model) { return model.plan().float_columns; })
+      .def_property_readonly("folded", [](const Model& model) { return model.plan().folded; })
       .def_property_readonly("inputs", [](const Model& model) {
         std::vector<std::string> names;
         for (const PlanInput& input : model.plan().inputs) names.push_back(input.name);

@@ -40,10 +40,13 @@ struct GraphSpec {
   std::vector<std::pair<std::string, std::string>> outputs;
 };
 
+inline constexpr int64_t kFoldBytes = 256;
+
 struct ModelSpec {
   std::optional<GraphSpec> encoder;
   std::optional<GraphSpec> decoder;
   std::map<std::string, Tensor> tensors;
+  int64_t fold_bytes = kFoldBytes;  // graph/folding.h
 };
 
 }  // namespace s2s

@@ -55,6 +55,7 @@ struct Plan {
   Value alignment;                                   // slot -1 where the decoder has none
   std::map<std::string, ComputeType> compute_types;  // what each tensor is multiplied in
   std::map<std::string, int64_t> float_columns;      // folded first columns, which no type changes
+  std::map<std::string, std::vector<std::string>> folded;  // by graph.node: what is not multiplied
 };
 
 // Throws Error(model_format) naming the node.

@@ -85,7 +85,7 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
   if (depth_ == 0) return;
   if (m.type == ComputeType::int8 && depth_ > kMaxBytesDepth)
     call.fail("a product in int8 has at most " + std::to_string(kMaxBytesDepth) + " columns");
-  call.layout().multiplied.emplace(m.weight, m.first);
+  call.layout().multiplied.insert(m.weight);
   if (m.type == ComputeType::int8) scratch_ = call.scratch(along, quantised_stride(depth_));
 }
 
@@ -200,14 +200,20 @@ InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix
                            std::span<const float> padded_bias)
     : InputProduct(padded_bias) {
   along_ = call.along(x);
-  const EmbeddingSource& embedding = x.front().embedding;
-  const bool folded = folds(x.front(), call.run_level(), along_, width_);
+  const bool folded = !x.empty() && folds(x.front(), call.run_level(), along_, width_);
+  call.front_folded = folded;
   Matrix rest = whole;
   rest.used = whole.depth;
+  for (const Value& value : call.start) {
+    if (padded(value.type.size) != width_) call.fail("start is " + to_string(value.type));
+    added_.push_back(call.read(value, along_));
+  }
   if (folded) {
+    const EmbeddingSource& embedding = x.front().embedding;
     rest.first = x.front().type.size;
     rest.used = whole.depth - rest.first;
     call.reads.push_back(embedding.ids);
+    call.layout().tables[whole.weight] = rest.first;
     fold(embedding, whole, padded_bias);
   }
   join_ = Join(call, x, along_, folded);
@@ -243,9 +249,14 @@ void InputProduct::run(const Context& context, Rows out, Activation activation) 
   Segment segments[kMaxSegments];
   const int64_t count = join_.fill(context, segments);
   const int64_t rows = context.frame.count(along_);
-  const ConstRows init = table_ids_ < 0
-                             ? bias_rows()
-                             : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
+  ConstRows init = table_ids_ < 0
+                       ? bias_rows()
+                       : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
+  for (const Reader& added : added_) {
+    context.kernels.binary(
+        {Binary::add, {init, false}, {added.rows(context), false}, out, rows, width_});
+    init = {out.data, out.stride, out.index};
+  }
   product_.run(context, {segments, static_cast<std::size_t>(count)}, rows, init, out, activation);
 }
 

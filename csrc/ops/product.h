@@ -71,9 +71,9 @@ class Product {
   SlotId scratch_ = -1;  // int8: the inputs as bytes
 };
 
-// act(b + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of a small
-// vocabulary, b + W1 x1 is a table made at load, by the same additions in the same order: the same
-// bits with one row read instead of a product.
+// act(b + start + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of
+// a small vocabulary, b + W1 x1 is a table made at load, by the same additions in the same order:
+// the same bits with one row read instead of a product.
 class InputProduct {
  public:
   InputProduct() = default;
@@ -92,7 +92,8 @@ class InputProduct {
   Product product_;
   Memory start_;  // the bias, or the table: row -1 (no token) first
   int64_t width_ = 0;
-  SlotId table_ids_ = -1;  // ids that pick rows of the table; -1: `start_` is one bias row
+  std::vector<Reader> added_;  // to the bias or the row of the table
+  SlotId table_ids_ = -1;      // ids that pick rows of the table; -1: `start_` is one bias row
   Along along_ = kItems;
 };
 

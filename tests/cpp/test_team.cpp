@@ -66,6 +66,35 @@ void test_all_members_work_at_once() {
   }
 }
 
+// Workers that get stuck in the first part that they begin: the caller does all others, those of
+// their shares, too, and waits for no more than that one part of each.
+void test_a_stuck_worker_holds_up_one_part() {
+  constexpr int64_t kParts = 40;
+  for (const int threads : {2, 3, 5}) {
+    Team team(threads, 1);
+    for (int round = 0; round < 50; ++round) {
+      std::atomic<int64_t> begun = 0, done = 0;
+      std::vector<std::atomic<int64_t>> parts_of(static_cast<std::size_t>(threads));
+      team.run(kParts, threads, [&](int64_t, int member) noexcept {
+        ++parts_of[static_cast<std::size_t>(member)];
+        if (member > 0) {
+          ++begun;
+          while (done + begun < kParts) std::this_thread::yield();
+          return;
+        }
+        // as long as a worker may be stuck, the caller goes on by itself
+        if (done == 0)
+          for (int turn = 0; turn < 100000 && begun < threads - 1; ++turn)
+            std::this_thread::yield();
+        ++done;
+      });
+      CHECK(done + begun == kParts);
+      for (int member = 1; member < threads; ++member)
+        CHECK(parts_of[static_cast<std::size_t>(member)] <= 1);
+    }
+  }
+}
+
 void test_work_is_shared_by_size_and_after_work_alone() {
   Team team(8, 1000);
   CHECK(team.members_for(1999) == 1);
@@ -262,6 +291,7 @@ int main() {
   assume_cpus(8);
   test_every_part_is_done_once();
   test_all_members_work_at_once();
+  test_a_stuck_worker_holds_up_one_part();
   test_work_is_shared_by_size_and_after_work_alone();
   test_teams_together_take_no_more_threads_than_there_are_cpus();
   test_a_team_in_a_team_counts_nobody_twice();
