@@ -269,6 +269,31 @@ OPTIONS: dict[str, Case] = {
     "memory of no source": lambda: engine().estimate_memory(0),
     "memory of a beam that is a float": lambda: engine().estimate_memory(5, beam_size=2.0),  # type: ignore[arg-type]
     "a stream of a model without a decoder": lambda: engine("tagger").stream([4]),
+    "a stream of nothing": lambda: engine().stream([]),
+    "a stream of an id that there is not": lambda: engine().stream([99]),
+    "a stream with an option that does not exist": lambda: engine().stream([4], beam=2),
+    "a stream of more steps than the model has": lambda: engine("gru_positions").stream(
+        [4], max_length=50
+    ),
+    "a stream with unknown tokens that nobody tells": lambda: engine().stream(
+        [4], replace_unknowns=True
+    ),
+    "a stream without a proof": lambda: list(engine().stream([4], exact=True, max_nodes=1)),
+    "a stream whose tokens are all forbidden": lambda: list(
+        engine().stream([4], suppress_tokens=list(range(models.TARGET)))
+    ),
+    "a stream that is too late": lambda: list(engine().stream([4], timeout=0.0)),
+    "prefixes of a single source": decode([4], prefix=[[4], None]),
+    "prefixes of a stream": lambda: engine().stream([4], prefix=[[4]]),
+    "fewer prefixes than sources": lambda: engine().decode_batch([[4], [5]], prefix=[[4]]),
+    "an iteration with fewer prefixes": lambda: list(
+        engine().decode_iter([[4], [5]], prefix=iter([[4]]))
+    ),
+    "a prefix that is no list": lambda: engine().decode_batch([[4], [5]], prefix=[[4], 5]),
+    "prefixes as an iterator for one source": decode([4], prefix=iter([[4]])),
+    "a dead end in a batch": lambda: engine().decode_batch(
+        [[4], [5]], suppress_tokens=list(range(models.TARGET))
+    ),
     "a state of a model without a decoder": lambda: engine("tagger").start([4]),
     "a token that a state does not know": lambda: engine().start([4]).feed(["zebra"]),
     "a snapshot that is a string": lambda: engine().resume("state"),  # type: ignore[arg-type]

@@ -16,12 +16,22 @@ import models
 import numpy as np
 import pytest
 from conftest import ISAS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tables import STEPS, bits, loaded
 
 from s2s_engine import Engine, InputError, ModelBuilder
 from s2s_engine.portable import logarithm
 from s2s_engine.reference_search import log_softmax
-from s2s_engine.search_rules import PRESETS, coverage_of, score_of
+from s2s_engine.search_rules import (
+    ENDED,
+    LIMIT,
+    PRESETS,
+    STOP,
+    SearchRule,
+    coverage_of,
+    score_of,
+)
 
 
 def draws(
@@ -109,6 +119,34 @@ def test_core_finds_the_bits_of_the_reference(seed: int) -> None:
         assert found == outcome(reference, x, options), (table, x, options)
         kinds.add(type(found))
     assert kinds == {list, str}  # results, and dead ends
+
+
+@settings(max_examples=300, deadline=None)
+@given(rng=st.randoms(use_true_random=False))
+def test_any_options_mean_the_same_in_every_call(rng: random.Random) -> None:
+    """Core and reference; decode, batch, iteration and stream; the score of what was found."""
+    ((table, x, options),) = draws(rng, 1)
+    if rng.random() < 0.5:
+        del options["early_stop"]
+        options["search"] = SearchRule(
+            rng.choice(list(ENDED)), rng.choice(list(STOP)), rng.choice(list(LIMIT))
+        )
+        if options["search"].stop == "count":
+            options["patience"] = 4.0
+    engine, reference = loaded(**table)
+    found = outcome(engine, x, options)
+    assert found == outcome(reference, x, options)
+    together = engine.decode_batch([x, x, x], batch_size=2, return_exceptions=True, **options)
+    lazy = list(engine.decode_iter([x] * 3, batch_size=2, return_exceptions=True, **options))
+    if isinstance(found, str):  # a dead end, or what is wrong with the options
+        assert all(found in str(one) for one in (*together, *lazy))
+        return
+    for one in (*together, *lazy):
+        assert not isinstance(one, Exception) and bits(one) == found
+    stream = engine.stream(x, **options)
+    ids = [step.id for step in stream]
+    assert stream.result is not None and bits(stream.result) == found
+    assert ids == found[0][0]
 
 
 @pytest.mark.parametrize("seed", range(4))
