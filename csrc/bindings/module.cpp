@@ -231,7 +231,7 @@ py::dict step_times(Session& session, const py::list& inputs, const DecodeReques
   StepTimes times;
   {
     const py::gil_scoped_release release;
-    times = time_steps(session, sentence.source(), request, max_length);
+    times = library().time_steps(*session, sentence.source(), request, max_length);
   }
   py::dict out;
   out["steps"] = times.steps;

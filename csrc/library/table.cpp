@@ -36,6 +36,7 @@ constexpr Table kTable = {
     .group_quota = &group_quota,
     .usable = &usable,
     .time_product = &time_product,
+    .time_steps = &time_steps,
     .name_of = &name_of,
     .compute_type_of = &compute_type_of,
     .make_model = &make_model,
