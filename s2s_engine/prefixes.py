@@ -4,7 +4,7 @@ never sources or results."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from copy import copy
 from typing import Any, TypeAlias
 
 from . import _core
@@ -65,9 +65,11 @@ class Prefixes:
             raise InputError(
                 "prefix has no list for it; give one for each source, None for none"
             ) from None
-        options = replace(self._options, prefix=prefix)
-        if not options.prefix:
+        checked = DecodeOptions(prefix=prefix, max_length=self._options.max_length)
+        if not checked.prefix:
             return self._options, None
+        options = copy(self._options)  # whose other fields, maybe large, were checked once
+        object.__setattr__(options, "prefix", checked.prefix)
         if self._base is None:
             self._base = self._constraints(self._options)
         return options, self._base.with_prefix(self._ids(options))

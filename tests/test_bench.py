@@ -580,3 +580,33 @@ def test_a_model_without_a_decoder_is_refused(tmp_path: Path) -> None:
     m.build().save(path)
     with pytest.raises(InputError, match="bench takes models with an encoder of ids and a decoder"):
         run.chosen(options.Options(model=str(path)))
+
+
+# --- what calls cost ---
+
+
+def test_the_parts_of_a_step_are_all_of_it() -> None:
+    """The clock in the core counts steps and changes no bit; times are not looked at."""
+    engine = Engine.load(luong_model(hidden=8, embedding=8, layers=1, vocabulary=40, steps=6))
+    session, request = engine._session(), s2s_engine._core.Request(3)
+    before = session.decode([[4, 5]], request, 6).hypotheses
+    times = session.time_steps([[4, 5]], request, 6)
+    assert times.pop("steps") == 6
+    assert set(times) == {"graph", "states", "rank", "search"}
+    assert all(seconds > 0 for seconds in times.values())
+    after = session.decode([[4, 5]], request, 6).hypotheses
+    assert [(h[0], h[1].tobytes()) for h in before] == [(h[0], h[1].tobytes()) for h in after]
+
+
+def test_the_benchmark_of_calls_runs() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / "benchmarks" / "pipeline.py").exists():
+        pytest.skip("benchmarks are not in this tree")
+    package = str(Path(s2s_engine.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pipeline", "--rounds", "1"],
+        cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": package},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for figure in ("prepared options", "keywords", "W2, beam 5: of a step", "decode_batch, 64"):
+        assert figure in done.stdout

@@ -51,8 +51,8 @@ class PythonBatch {
         check_constraints({.constraints = constraints}, session_.model().vocabulary());
       sentences.emplace_back(session_.model().plan(), inputs);
       prompts.emplace_back(session_, prompt);
-      joining.push_back({key, sentences.back().source(), max_length, prompts.back().view(),
-                         constraints});
+      joining.push_back(
+          {key, sentences.back().source(), max_length, prompts.back().view(), constraints});
     }
     Watch watch(token, seconds);
     {
