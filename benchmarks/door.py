@@ -1,6 +1,6 @@
 """What the doors cost: `python -m benchmarks.door` prints the time of a call over the core's own
-work through Cython and through Python; `--jitter` decodes words at a steady rate beside a busy core,
-and prints and draws the distribution of their latencies.
+work through Cython and through Python; `--jitter` decodes words at a steady rate beside a busy
+core, and prints and draws the distribution of their latencies.
 
 Calls that are compared take turns, and differences are taken within a turn. Answers are checked
 before anything is timed. Knows clocks; how a call works is the package's.
