@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail above the goal for Cython")
     parser.add_argument("--jitter", action="store_true")
     parser.add_argument("--words", type=int, default=1_000_000)
-    parser.add_argument("--rate", type=float, default=2000.0, help="words a second")
+    parser.add_argument("--rate", type=float, default=1000.0, help="words a second")
     parser.add_argument("-o", "--output", type=Path, help="a page with the distribution drawn")
     arguments = parser.parse_args()
     paced = built()
