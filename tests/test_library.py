@@ -112,6 +112,17 @@ def test_the_constants_are_the_same_in_c_and_cython() -> None:
     assert int(c["ABI_VERSION"], 16) == C.s2s_abi_version()
 
 
+@pytest.mark.parametrize("command", ["cc -std=c99", "c++ -std=c++17"])
+def test_the_header_is_c_and_c_plus_plus(command: str) -> None:
+    if shutil.which(command.split()[0]) is None:
+        pytest.skip(f"needs {command.split()[0]}")
+    language = "c" if "c99" in command else "c++"
+    flags = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-x", language, "-"]
+    program = f'#include "{HEADER}"\nint main(void) {{ return (int)s2s_abi_version(); }}\n'
+    done = subprocess.run([*command.split(), *flags], input=program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # --- the results of Python ---
 
 
