@@ -19,6 +19,7 @@ import pytest
 from c_interface import (
     BUSY,
     CANCELLED,
+    FAILED,
     INPUT,
     LIBRARY,
     OK,
@@ -274,6 +275,15 @@ def test_a_hypothesis_that_is_not_there() -> None:
             continue
         assert C.s2s_hypothesis_at(session.handle, sentence, index, ctypes.byref(view)) == INPUT
     assert C.s2s_num_hypotheses(session.handle, 1) == C.s2s_num_hypotheses(session.handle, -1) == 0
+
+
+def test_a_function_of_the_options_that_raises() -> None:
+    def broken(ids: list[int]) -> list[int]:
+        raise KeyError("no such state")
+
+    session = Session(Engine.load(models.gru_plain()), DecodeOptions(allowed_tokens=broken))
+    assert session.decode([3]) == FAILED and "no such state" in message()
+    assert session.found() == []
 
 
 # --- deadlines ---
