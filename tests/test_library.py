@@ -19,6 +19,7 @@ import pytest
 from c_interface import (
     BUSY,
     CANCELLED,
+    FAILED,
     INPUT,
     LIBRARY,
     OK,
@@ -110,6 +111,17 @@ def test_the_constants_are_the_same_in_c_and_cython() -> None:
     )
     assert len(c) == 15 and c == cython
     assert int(c["ABI_VERSION"], 16) == C.s2s_abi_version()
+
+
+@pytest.mark.parametrize("command", ["cc -std=c99", "c++ -std=c++17"])
+def test_the_header_is_c_and_c_plus_plus(command: str) -> None:
+    if shutil.which(command.split()[0]) is None:
+        pytest.skip(f"needs {command.split()[0]}")
+    language = "c" if "c99" in command else "c++"
+    flags = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-x", language, "-"]
+    program = f'#include "{HEADER}"\nint main(void) {{ return (int)s2s_abi_version(); }}\n'
+    done = subprocess.run([*command.split(), *flags], input=program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # --- the results of Python ---
@@ -263,6 +275,15 @@ def test_a_hypothesis_that_is_not_there() -> None:
             continue
         assert C.s2s_hypothesis_at(session.handle, sentence, index, ctypes.byref(view)) == INPUT
     assert C.s2s_num_hypotheses(session.handle, 1) == C.s2s_num_hypotheses(session.handle, -1) == 0
+
+
+def test_a_function_of_the_options_that_raises() -> None:
+    def broken(ids: list[int]) -> list[int]:
+        raise KeyError("no such state")
+
+    session = Session(Engine.load(models.gru_plain()), DecodeOptions(allowed_tokens=broken))
+    assert session.decode([3]) == FAILED and "no such state" in message()
+    assert session.found() == []
 
 
 # --- deadlines ---

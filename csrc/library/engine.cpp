@@ -23,6 +23,22 @@ void check_whole(const char* name, int64_t value, int64_t low, int64_t high) {
            " to " + std::to_string(high));
 }
 
+// Without a way out of the loop, so that compilers take many at once.
+bool all_below(const int32_t* ids, int64_t length, int64_t size) noexcept {
+  bool outside = false;
+  for (int64_t i = 0; i < length; ++i)
+    outside |= static_cast<uint32_t>(ids[i]) >= static_cast<uint32_t>(size);
+  return !outside;
+}
+
+[[noreturn]] void refuse_id(const int32_t* ids, int64_t length, int64_t size, int32_t source) {
+  int64_t i = 0;
+  while (i + 1 < length && ids[i] >= 0 && ids[i] < size) ++i;
+  refuse("token " + std::to_string(i) + " of source " + std::to_string(source) + " is " +
+         std::to_string(ids[i]) + ", outside the vocabulary of " + std::to_string(size) +
+         " ids (0.." + std::to_string(size - 1) + ")");
+}
+
 // A deadline and a flag; a clock is read where there is a deadline alone.
 class Deadline final : public Interruption {
  public:
@@ -165,11 +181,7 @@ void s2s_session::read(const int32_t* ids, const int64_t* lengths, int32_t count
                   "the source has " + std::to_string(length) + " tokens, more than " +
                       std::to_string(made_of_.max_input_length) +
                       ": load the engine with a larger max_input_length");
-    for (int64_t i = 0; i < length; ++i)
-      if (ids[i] < 0 || ids[i] >= size)
-        refuse("token " + std::to_string(i) + " of source " + std::to_string(n) + " is " +
-               std::to_string(ids[i]) + ", outside the vocabulary of " + std::to_string(size) +
-               " ids (0.." + std::to_string(size - 1) + ")");
+    if (!all_below(ids, length, size)) refuse_id(ids, length, size, n);
     if (prompts || prepared)
       ids_.insert(ids_.end(), ids, ids + length);
     else
