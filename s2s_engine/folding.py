@@ -113,6 +113,8 @@ class _Finder:
             if reference in made
         }
         self._contexts: dict[str, tuple[str, ...]] = {}
+        # features (frames, columns of an image) are much longer than what is made of them
+        self._short = all(type_.kind != "sequence" for type_ in encoder.inputs.values())
 
     def find(self) -> Folds:
         tables: dict[str, str] = {}
@@ -158,7 +160,8 @@ class _Finder:
         query = references(maker, "query")
         of_items = not query or self._types[query[0]].kind == "vector"
         return (
-            vectors
+            self._short
+            and vectors
             and of_items
             and maker.attributes["heads"] == 1
             and self._level(maker.name) == "row"
@@ -175,7 +178,8 @@ class _Finder:
             return False
         tensor, x = maker.weights["weight"], references(maker, "x")
         return (
-            len(x) == 1
+            self._short
+            and len(x) == 1
             and maker.name not in self._contexts
             and maker.attributes["activation"] == "identity"
             and self._types[x[0]].kind == "vector"

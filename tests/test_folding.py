@@ -177,6 +177,27 @@ def test_the_rule_is_of_shapes_and_compute_types(size: int, type_: str, is_folde
         assert ("attention.context" in folded["decoder.gru_cell"]) == is_folded
 
 
+def test_sources_of_features_are_not_folded(folded: None) -> None:
+    """Frames and columns of images are many for few outputs."""
+    found = []
+    for kind in ("ids", "sequence"):
+        w = models.Weights(1)
+        m = ModelBuilder(target=models.TARGET)
+        e, d = m.encoder, m.decoder
+        x = e.input("x", sequence=5) if kind == "sequence" else e.input("x", ids=5)
+        memory = x if kind == "sequence" else e.embedding(x, w(5, 5))
+        e.output(memory=memory, h=e.pool(memory, "mean"))
+        token = d.embedding(d.token, w(models.TARGET, 5))
+        h = d.gru_cell(token, d.state("h", initial="h"), w.gru(5, 5))
+        context, _ = d.attention(query=h, keys="memory", values="memory")
+        d.next(h=h)
+        d.output(logits=d.linear([h, context], w(models.TARGET, 10)))
+        with Engine.load(m.build(start=1, end=[2], generation={"max_length": 4})) as engine:
+            assert engine.info.folded == told(engine._model, {})
+            found.append("decoder.linear" in engine.info.folded)
+    assert found == [True, False]
+
+
 @pytest.mark.parametrize("least", [1, 256])
 def test_python_tells_what_the_core_folds(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
     monkeypatch.setattr(folding, "FOLD_BYTES", least)

@@ -99,7 +99,8 @@ for name, make in models.DECODERS.items():
             found[f"{name} {isa} {weights} {kind}"] = [counted(call) for _ in range(3)]
 _core.assume_cpus(4)
 for types in ("float32", "int8"):
-    engine = Engine.load(models.lstm_luong(hidden=67, target=140), compute_type=types)
+    engine = Engine.load(models.lstm_luong(hidden=131, target=140), compute_type=types)
+    assert "attention.context" in engine.info.folded["decoder.linear"]
     session = _core.Session(engine._core, "", 3, 1)
     for beam in (1, 5):
         call = lambda: session.decode([x], _core.Request(beam, beam, True), 9)

@@ -28,7 +28,7 @@ int64_t readers(const GraphSpec& graph, const std::string& reference) {
 
 std::vector<std::string> Folding::fold(const NodeSpec& node, const GraphSpec& graph, Call& call) {
   std::vector<std::string> folded;
-  if (call.level != Level::row) return folded;
+  if (stopped_ || call.level != Level::row) return folded;
   if (blocks_of(node.op) > 0) fold_contexts(node, call, folded);
   if (node.op == "attention") fold_query(node, graph, call, folded);
   return folded;

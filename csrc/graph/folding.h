@@ -27,6 +27,9 @@ class Folding {
   Folding(Layout& layout, std::vector<Step>& steps, int64_t fold_bytes)
       : layout_(layout), steps_(steps), least_bytes_(fold_bytes) {}
 
+  // A source of features (frames, columns of an image) is much longer than what is made of it:
+  // every position would be multiplied for few steps.
+  void stop() { stopped_ = true; }
   // Before a node of the decoder is made: takes contexts out of what a product joins, and a product
   // out of what an attention asks with. Gives the references that were folded.
   std::vector<std::string> fold(const NodeSpec& node, const GraphSpec& graph, Call& call);
@@ -56,6 +59,7 @@ class Folding {
   Layout& layout_;
   std::vector<Step>& steps_;
   int64_t least_bytes_;
+  bool stopped_ = false;
   std::map<SlotId, Attended> contexts_;
   std::map<SlotId, Factor> factors_;
   std::deque<std::vector<float>> numbers_;      // of parts, until they are packed

@@ -66,6 +66,7 @@ class Planner {
     Values values;
     for (const InputSpec& input : graph.inputs) {
       check_size(input.type, "graph encoder, input '" + input.name + "'");
+      if (input.type.kind == Kind::sequence) folding_.stop();
       const Value value = new_input(input.type, Level::sentence);
       if (input.name == "source_length") {
         plan_.source_length = value.slot;
