@@ -138,6 +138,18 @@ OPTIONS: dict[str, Case] = {
     "a length that is a word": decode([4], max_length="long"),
     "a length that is a triple": decode([4], max_length=(1, 2, 3)),
     "a length of nothing": decode([4], max_length=(0, 0)),
+    "a length without a denominator": decode([4], max_length={"numerator": 3}),
+    "a length over nothing": decode([4], max_length={"numerator": 3, "denominator": 0}),
+    "a length with a word for more": decode([4], max_length={"factor": 2}),
+    "a length that is a fraction of nothing": decode(
+        [4], max_length={"numerator": 0, "denominator": 2}
+    ),
+    "a fraction of a length that is a float": decode(
+        [4], max_length={"numerator": 1.5, "denominator": 1}
+    ),
+    "a fraction of a length of which at most none is left": decode(
+        [4], max_length={"numerator": 1, "denominator": 1, "most": 0}
+    ),
     "a length with a negative factor": decode([4], max_length=(-1, 5)),
     "a length that is a float": decode([4], max_length=5.0),
     "a length of the source without a source": decode(
@@ -167,6 +179,8 @@ OPTIONS: dict[str, Case] = {
     "a length penalty that is a NaN": decode([4], length_penalty=float("nan")),
     "a huge length penalty": decode([4], length_penalty=11),
     "a kind of penalty that does not exist": decode([4], length_penalty_kind="wu"),
+    "a penalty of fewer tokens": decode([4], length_penalty_offset=-1),
+    "a penalty of half a token": decode([4], length_penalty_offset=0.5),
     "a negative minimum": decode([4], min_length=-1),
     "a minimum that is a float": decode([4], min_length=1.0),
     "a minimum beyond the maximum": decode([4], min_length=6, max_length=5),
@@ -458,6 +472,7 @@ CORE: dict[str, Case] = {
     "no hypotheses": lambda: run_core([[3]], hypotheses=0),
     "a rule that does not exist": lambda: _core.SearchRules(ended="go"),
     "a penalty that does not exist": lambda: _core.SearchRules(length_penalty_kind="wu"),
+    "a penalty of fewer tokens": lambda: _core.SearchRules(length_penalty_offset=-1),
     "a penalty that is a NaN": lambda: _core.SearchRules(length_penalty=float("nan")),
     "a coverage that is a NaN": lambda: _core.SearchRules(coverage_penalty=float("nan")),
     "a temperature of zero": lambda: _core.SearchRules(sampling=(0.0, 0, 1.0, 0)),

@@ -31,6 +31,10 @@ SCRIPTS = {
     "nmt_with_attention": Script(
         "S2S_TF_KERAS_PYTHON", "nmt_with_attention/make.py", ("*.npz", "**/*.index", "**/*.data-*")
     ),
+    "nmt_with_attention of 2.0": Script("S2S_TENSORFLOW20_PYTHON", "nmt_older/make.py", ("2.0.*",)),
+    "nmt_with_attention of 2.10": Script(
+        "S2S_TENSORFLOW210_PYTHON", "nmt_older/make.py", ("2.10.*",)
+    ),
     "allennlp": Script("S2S_ALLENNLP_PYTHON", "allennlp/make.py", ("*.tar.gz", "*.npz")),
     "fairseq": Script(
         "S2S_FAIRSEQ_PYTHON", "fairseq/make.py", ("*.pt", "*.npz", "*.txt"), "S2S_FAIRSEQ"

@@ -3,13 +3,13 @@ what their own translate gives."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import lzma
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures import sums_hold
 from verified import check
 
 from s2s_engine import Engine
@@ -60,7 +60,4 @@ def test_the_checkpoint_is_pytorchs_modules(version: str, stop: str, tmp_path: P
 
 
 def test_the_fixtures_are_those_that_were_made() -> None:
-    sums = json.loads((DATA / "sha256.json").read_text())
-    assert sums.keys() == {path.name for path in DATA.glob("*.xz")}
-    for name, digest in sums.items():
-        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == digest
+    sums_hold(DATA)

@@ -4,8 +4,6 @@ earlier eras, its own test model where it is there, and what is refused."""
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.util
 import json
 import lzma
 import os
@@ -18,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures import same_arrays, script_of, sums_hold
 from verified import Recorded, check
 
 from s2s_engine import DecodeOptions, Engine, InputError, ModelFormatError
@@ -124,12 +123,7 @@ def test_what_the_defaults_of_each_version_are(tmp_path: Path) -> None:
 
 
 def test_the_fixtures_are_those_that_were_made() -> None:
-    digests = json.loads((DATA / "sha256.json").read_text())
-    assert digests.keys() == {path.name for path in DATA.iterdir()} - {"make.py", "sha256.json"} - {
-        "__pycache__"
-    }
-    for name, digest in digests.items():
-        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == digest
+    sums_hold(DATA)
 
 
 # --- where OpenNMT-py is installed ---
@@ -137,23 +131,15 @@ def test_the_fixtures_are_those_that_were_made() -> None:
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    if importlib.util.find_spec("onmt") is None:
-        pytest.skip("OpenNMT-py is not installed")
+    made = script_of(DATA / "make.py", "onmt")
     pytest.importorskip("torch").manual_seed(1)
-    spec = importlib.util.spec_from_file_location("make_opennmt", DATA / "make.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return made
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_fixtures_can_be_made_again(maker: ModuleType, tmp_path: Path) -> None:
     maker.make(tmp_path)
-    with np.load(tmp_path / "outputs.npz") as new, np.load(DATA / "outputs.npz") as old:
-        assert new.files == old.files
-        for name in old.files:
-            assert np.allclose(new[name], old[name], rtol=0, atol=1e-6), name
+    same_arrays(tmp_path / "outputs.npz", DATA / "outputs.npz")
 
 
 COMBINATIONS = [

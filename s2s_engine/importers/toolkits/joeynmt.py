@@ -334,7 +334,7 @@ IMPORTER = Importer(
     "GRU and LSTM, any layers, both attentions, every init_hidden, input feeding, scaled and tied "
     "embeddings. config.yaml and src_vocab.txt, trg_vocab.txt are read beside the checkpoint; "
     "without config.yaml the options say what it says. Search, limit and forbidden ids are those "
-    "of the version in config.yaml, of 2.3 where it names none; those of 1.x nearly (docs/search.md).",
+    "of the version in config.yaml, of 2.3 where it names none; 1.x only mostly (docs/search.md).",
     refuses="Transformers; encoders of one direction and activations other than tanh, which Joey "
     "NMT itself cannot run; repetitions that a beam blocks or punishes.",
     recognises=_recognises,
