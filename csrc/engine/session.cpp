@@ -11,9 +11,6 @@
 
 namespace s2s {
 
-// What ranking a logit costs, in the bytes that a product streams in its time.
-constexpr int64_t kRankBytes = 24;
-
 Model::Model(const ModelSpec& spec, TargetRule target)
     : plan_(make_plan(spec)), target_(std::move(target)) {
   const auto known = [this](int32_t id) { return id >= 0 && id < vocabulary(); };
@@ -33,6 +30,7 @@ Session::Session(std::shared_ptr<const Model> model, const std::string& isa, int
       kernels_(kernels_for(isa)),
       workspace_(plan_, max_bytes),
       frames_(plan_),
+      screening_(plan_),
       member_bytes_(member_bytes),
       team_(threads, member_bytes) {}
 
@@ -183,7 +181,9 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
 double Session::workspace_bytes_for(int64_t length, int32_t beam,
                                     int32_t sentences) const noexcept {
   const double n = sentences, s = static_cast<double>(length), k = beam;
-  return workspace_.bytes_for({{n, n * s, n * s * s}, {n * k, n * k * s, n * k * s * s}});
+  const double screening = n * k == 1.0 ? static_cast<double>(screening_.bytes()) : 0.0;
+  return screening +
+         workspace_.bytes_for({{n, n * s, n * s * s}, {n * k, n * k * s, n * k * s * s}});
 }
 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
@@ -217,6 +217,7 @@ void Session::begin(std::span<const Source> sources, int32_t beam) {
     counts.positions += static_cast<double>(length);
     counts.squares += static_cast<double>(length) * static_cast<double>(length);
   }
+  screening_.begin();
   frames_.start(source_lengths_);
   workspace_.reserve(
       {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
@@ -303,8 +304,28 @@ void Session::load_inputs(std::span<const Source> sources) {
 // --- one step ---
 
 void Session::step(std::span<const StepRow> rows, StepScores& scores) {
-  run_step(rows);
+  if (!scores.deferred) {
+    run_step(rows);
+    return rank(rows, 0, scores);
+  }
+  run_inputs(rows);
+  const Context here = context(frames_.rows());
+  if (screening_.step(here, workspace_.floats(plan_.logits.slot), vocabulary(), scores)) return;
+  plan_.screened->run(here);
   rank(rows, 0, scores);
+  screening_.computed();
+}
+
+bool Session::defers() const noexcept {
+  return screens_ && plan_.screened != nullptr &&
+         workspace_.bytes() + screening_.bytes() <= workspace_.max_bytes();
+}
+
+std::span<const LogSoftmax> Session::settle() {
+  return screening_.settle(context(frames_.rows()), vocabulary(),
+                           [this](const Normaliser32& found, int32_t step) {
+                             return log_softmax(found, "step", step, 0);
+                           });
 }
 
 // Rows are ranked by any member of the team, each as a whole. Rows that a filter changes are ranked
@@ -366,6 +387,12 @@ void Session::check_step(const StepRow& row) const {
 }
 
 void Session::run_step(std::span<const StepRow> rows) {
+  run_inputs(rows);
+  if (plan_.screened != nullptr) plan_.screened->run(context(frames_.rows()));
+}
+
+// All of a step but an output layer that is screened.
+void Session::run_inputs(std::span<const StepRow> rows) {
   frames_.step(rows);
   move_states(rows);
   for (std::size_t r = 0; r < rows.size(); ++r) {

@@ -197,6 +197,8 @@ class Call {
   std::map<std::string, Attribute> attributes;
   Level level = Level::fixed;  // the highest of the inputs' levels
   bool in_decoder = false;     // steps are counted
+  // For the operation that makes the logits: from how many bytes of weights it is screened.
+  int64_t screen_from = INT64_MAX;
 
   [[noreturn]] void fail(const std::string& what) const;
   bool has(const std::string& role) const {

@@ -127,6 +127,7 @@ class Search {
   void step(StepModel& model, int32_t count, std::span<const int32_t> wanted);
   void next_rows();
   void prepare(const SearchOptions& options);
+  void settle(StepModel& model, const SearchOptions& options);
 
   void advance(const SearchOptions& options, int32_t first, int32_t last, int32_t max_length);
   void choose(const SearchOptions& options, int32_t first, int32_t last, int32_t length,
