@@ -23,7 +23,10 @@ class Model:
         start: int,
         end: Sequence[int],
         compute_types: Mapping[str, str] = {},
+        screen_from: int = ...,
     ) -> None: ...
+    @property
+    def screened(self) -> dict[str, int]: ...
     @property
     def compute_types(self) -> dict[str, str]: ...
     @property
@@ -102,6 +105,7 @@ class IdReader:
 
 class Session:
     threads: int
+    screens: bool
     def __init__(
         self,
         model: Model,
@@ -114,6 +118,8 @@ class Session:
     def isa(self) -> str: ...
     @property
     def workspace_bytes(self) -> int: ...
+    @property
+    def screened(self) -> list[int]: ...
     @property
     def kernel_addresses(self) -> list[int]: ...
     def workspace_bytes_for(self, length: int, beam_size: int, batch_size: int) -> float: ...

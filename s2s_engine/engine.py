@@ -43,7 +43,8 @@ class Info:
     """What an engine is made of.
 
     threads: the most that a call works on. parameters: numbers among the weights.
-    compute_types: the type each weight is computed in.
+    compute_types: the type each weight is computed in. screened: the weight of an output layer that
+    greedy decodes screen in int8, and the bytes that this takes beside it.
     source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
     """
 
@@ -54,6 +55,7 @@ class Info:
     digest: str
     parameters: int
     compute_types: dict[str, str]
+    screened: dict[str, int]
     source_vocabularies: dict[str, int]
     target_vocabulary: int | None
     vocabularies: Mapping[str, tuple[str, ...]]
@@ -310,6 +312,7 @@ class Engine(Pipelines):
             digest=self._digest,
             parameters=sum(array.size for array in model.tensors.values()),
             compute_types=self._core.compute_types,
+            screened=self._core.screened,
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()

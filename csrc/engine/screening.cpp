@@ -35,6 +35,11 @@ void Screening::begin() {
   softmaxes_.clear();
 }
 
+void Screening::release() noexcept {
+  kept_ = Memory();
+  logits_ = Memory();
+}
+
 bool Screening::step(const Context& context, float* logits, int64_t vocabulary,
                      StepScores& scores) {
   const int64_t count = scores.count;
@@ -48,8 +53,8 @@ bool Screening::step(const Context& context, float* logits, int64_t vocabulary,
   }
   kept_.reserve(static_cast<std::size_t>(kRows * layer_->row_floats()) * sizeof(float));
   if (static_cast<int64_t>(waiting_.size()) == kRows) normalise(context, vocabulary);
-  layer_->keep(context, kept_.floats() +
-                            static_cast<int64_t>(waiting_.size()) * layer_->row_floats());
+  layer_->keep(context,
+               kept_.floats() + static_cast<int64_t>(waiting_.size()) * layer_->row_floats());
   waiting_.push_back(static_cast<int32_t>(softmaxes_.size()));
   softmaxes_.push_back({});
   ++counts_.steps;

@@ -23,6 +23,7 @@ class Screening {
   // What it has taken of these.
   int64_t held() const noexcept { return static_cast<int64_t>(kept_.size() + logits_.size()); }
   void begin();
+  void release() noexcept;
 
   // The scores of one row whose inputs stand in the frame of `context`, as logits; false where its
   // logits must all be computed. Then `computed` adds a step whose scores are log-probabilities.
@@ -64,11 +65,11 @@ class Screening {
   void normalise(const Context& context, int64_t vocabulary);
 
   const ScreenedLinear* layer_;
-  Memory kept_;    // [kRows, row_floats], inputs of rows that are to be normalised
-  Memory logits_;  // [kRows, width]
-  std::vector<int32_t> waiting_;        // the steps of these rows
-  std::vector<Found> found_;            // normalised ones
-  std::vector<LogSoftmax> softmaxes_;   // of all steps
+  Memory kept_;                   // [kRows, row_floats], inputs of rows that are to be normalised
+  Memory logits_;                 // [kRows, width]
+  std::vector<int32_t> waiting_;  // the steps of these rows
+  std::vector<Found> found_;      // normalised ones
+  std::vector<LogSoftmax> softmaxes_;  // of all steps
   std::vector<int32_t> panels_;
   int32_t pause_ = 0, left_ = 0;  // steps that the last pause took; that are left of it
   Counts counts_;

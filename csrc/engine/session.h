@@ -123,6 +123,8 @@ class Session : private StepModel {
   void check_step(const StepRow& row) const;
   void run_step(std::span<const StepRow> rows);
   void run_inputs(std::span<const StepRow> rows);
+  // Deferred scores of the one row whose inputs run_inputs has computed.
+  void screen(std::span<const StepRow> rows, StepScores& scores);
   // Scores of the rows of the last step from `first` on.
   void rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores);
   // Throws Error(numerical) naming `where` for logits that are no numbers.

@@ -243,7 +243,8 @@ struct Candidate {
 
 // Values that are known within error_i = deviation_i * by_deviation + norm_i * by_norm
 // + |estimate_i| * by_estimate + least, all of it 0 or more and rounded to nearest, three fma an
-// error: of each panel of 32, the largest estimate_i - error_i and the largest estimate_i + error_i.
+// error: of each panel of 32, the largest estimate_i - error_i and the largest estimate_i +
+// error_i.
 struct Enclosures {
   const float* estimate = nullptr;
   const float* deviation = nullptr;

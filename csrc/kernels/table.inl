@@ -17,7 +17,7 @@
 // clang-format on
 
 constexpr Kernels make_table(const char* isa) {
-  return {isa,        kByteOffset, linear,     quantise, copy,       binary,    interpolate,
-          map,        softmax,     pool,       lstm_gates, gru_gates, gru_reset, layer_norm,
-          attention,  normaliser,  top_k,      enclose};
+  return {isa,         kByteOffset, linear,    quantise,   copy,       binary,
+          interpolate, map,         softmax,   pool,       lstm_gates, gru_gates,
+          gru_reset,   layer_norm,  attention, normaliser, top_k,      enclose};
 }

@@ -210,8 +210,8 @@ Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) const
 void Product::run_panels(const Context& context, std::span<const Segment> segments,
                          const float* init, float* out, int64_t first,
                          int64_t count) const noexcept {
-  const Linear whole = call_of(context, segments, 1, {init, 0, nullptr}, {out, 0, nullptr},
-                               Activation::identity);
+  const Linear whole =
+      call_of(context, segments, 1, {init, 0, nullptr}, {out, 0, nullptr}, Activation::identity);
   context.kernels.linear(part_of(whole, first, count));
 }
 

@@ -18,8 +18,8 @@
 //   y - r = d.x + s q.f, so |y - r| <= |d| |x| + |s q| |f|                                     (2)
 //   |a - r| <= 2.1 u |s q| |t p| + u |a|                                                       (3)
 // where the last term is (2.5) of Higham: an error is at most u of the rounded number, too. From
-// (3), |b| <= |a| + |r - b| + |a - r| <= (1 + u) |a| + (1 + 2.1 u) |s q| |t p|. With N >= |w|, |s q|
-// and |t p| <= |x| + |f| the sum of (1) to (3) is at most
+// (3), |b| <= |a| + |r - b| + |a - r| <= (1 + u) |a| + (1 + 2.1 u) |s q| |t p|. With N >= |w|, |s
+// q| and |t p| <= |x| + |f| the sum of (1) to (3) is at most
 //   |d| |x| + N (|f| + gamma(64 + m) |x| + (1.01 gamma(m) + 2.1 u) (|x| + |f|))
 //     + (1.01 gamma(m) + u) |a|                                                                (4)
 // Underflows (sums do not, products by at most 2^-150 each: at most 2^17 of them, and one in s t,

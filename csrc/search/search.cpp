@@ -54,10 +54,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
                  std::span<const int32_t> max_lengths, SearchResults& results) {
   results.reset(static_cast<int32_t>(max_lengths.size()), options.num_hypotheses);
   open(options, model.vocabulary(), max_lengths);
-  // One hypothesis is ranked against no other: which ids it has does not ask for its
-  // log-probabilities. A model that defers these can do with fewer logits.
-  scores_.deferred = max_lengths.size() == 1 && lanes_ == 1 && beam_ == 1 && hypotheses_ == 1 &&
-                     scores_.filter == nullptr && !options.rules.exact && model.defers();
+  defer(model, options);
   while (live()) {
     if (model.interrupted()) {
       interrupt(options);
@@ -69,7 +66,11 @@ void Search::run(StepModel& model, const SearchOptions& options,
   close(options, results);
 }
 
-// Makes log-probabilities of logits, and the result's numbers of those.
+void Search::defer(const StepModel& model, const SearchOptions& options) noexcept {
+  scores_.deferred = max_lengths_.size() == 1 && lanes_ == 1 && beam_ == 1 && hypotheses_ == 1 &&
+                     scores_.filter == nullptr && !options.rules.exact && model.defers();
+}
+
 void Search::settle(StepModel& model, const SearchOptions& options) {
   if (!scores_.deferred) return;
   history_.settle(model.settle());
