@@ -208,6 +208,7 @@ def hard_layers() -> Iterator[tuple[str, Array, Array]]:
     w = Weights(5)
     weight, bias = w(3000, 60), w(3000)
     yield "random", weight, bias
+    yield "exact in bfloat16", (weight.view(np.uint32) & 0xFFFF0000).view(np.float32), bias
     yield "equal rows", np.repeat(weight[:1], 3000, 0), np.zeros(3000, np.float32)
     near = np.repeat(weight[:1], 3000, 0)
     near[::7] = np.nextafter(near[::7], np.float32(9))

@@ -25,8 +25,8 @@ class ScreenedLinear : public Op {
   // The bytes that screening keeps, beside the weights.
   std::size_t bytes() const noexcept;
   int64_t width() const noexcept { return product_.width(); }
-  // The most panels that survivors() computes: an eighth of them, at least four.
-  int64_t most() const noexcept { return std::max<int64_t>(product_.product().panels() / 8, 4); }
+  // The most panels that survivors() computes: a quarter of them, at least four.
+  int64_t most() const noexcept { return std::max<int64_t>(product_.product().panels() / 4, 4); }
   static constexpr int64_t kMostWanted = 16;
 
   // For a frame of one row: computes the panels of 32 outputs that hold the `count` best outputs
