@@ -24,7 +24,10 @@ class Model:
         end: Sequence[int],
         compute_types: Mapping[str, str] = {},
         fold_bytes: int = 256,
+        screen_from: int = ...,
     ) -> None: ...
+    @property
+    def screened(self) -> dict[str, int]: ...
     @property
     def compute_types(self) -> dict[str, str]: ...
     @property
@@ -107,6 +110,7 @@ class IdReader:
 
 class Session:
     threads: int
+    screens: bool
     def __init__(
         self,
         model: Model,
@@ -119,6 +123,8 @@ class Session:
     def isa(self) -> str: ...
     @property
     def workspace_bytes(self) -> int: ...
+    @property
+    def screened(self) -> list[int]: ...
     @property
     def kernel_addresses(self) -> list[int]: ...
     def workspace_bytes_for(self, length: int, beam_size: int, batch_size: int) -> float: ...

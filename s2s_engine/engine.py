@@ -44,7 +44,8 @@ class Info:
 
     threads: the most that a call works on. parameters: numbers among the weights.
     compute_types: the type each weight is computed in. folded: by graph and node, the inputs that
-    no step multiplies (docs/architecture.md, Folding).
+    no step multiplies (docs/architecture.md, Folding). screened: the weight of an output layer that
+    greedy decodes screen in int8, and the bytes that this takes beside it.
     source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
     """
 
@@ -56,6 +57,7 @@ class Info:
     parameters: int
     compute_types: dict[str, str]
     folded: dict[str, list[str]]
+    screened: dict[str, int]
     source_vocabularies: dict[str, int]
     target_vocabulary: int | None
     vocabularies: Mapping[str, tuple[str, ...]]
@@ -333,6 +335,7 @@ class Engine(Pipelines):
             parameters=sum(array.size for array in model.tensors.values()),
             compute_types=self._core.compute_types,
             folded=self._core.folded,
+            screened=self._core.screened,
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()

@@ -105,6 +105,16 @@ for types in ("float32", "int8"):
     for beam in (1, 5):
         call = lambda: session.decode([x], _core.Request(beam, beam, True), 9)
         found[f"{types} beam {beam} on three threads"] = [counted(call) for _ in range(3)]
+made = _core.Model
+_core.Model = lambda *given: made(*given, screen_from=0)
+engine = Engine.load(models.lstm_luong(hidden=67, target=1400))
+calls = {"greedy": lambda: engine.decode(x, max_length=70, end_tokens=[]),
+         "score": lambda: engine.score(x, [3, 4, 5] * 20),
+         "in full": lambda: engine.decode(x, beam_size=2)}
+for kind, call in calls.items():
+    found[f"screened {kind}"] = [counted(call) for _ in range(3)]
+steps, failed, _ = engine._idle[0].screened
+assert steps == 3 * (70 + 61) and failed == 0, (steps, failed)
 print(json.dumps([found, len(os.listdir("/proc/self/task"))]))
 """
 

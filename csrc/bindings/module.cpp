@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -101,6 +102,13 @@ std::map<std::string, std::string> types_of(const Model& model) {
   return types;
 }
 
+// The weight of an output layer that is screened, and the bytes that this keeps beside it.
+std::map<std::string, std::size_t> screened_of(const Model& model) {
+  const Plan& plan = model.plan();
+  if (plan.screened == nullptr) return {};
+  return {{plan.screened_weight, plan.screened->bytes()}};
+}
+
 Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>& alive) {
   if (!py::isinstance<Floats>(value))
     throw Error(ErrorKind::model_format,
@@ -116,9 +124,10 @@ Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>&
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
                                   std::vector<int32_t> end,
                                   const std::map<std::string, std::string>& compute_types,
-                                  int64_t fold_bytes) {
+                                  int64_t fold_bytes, int64_t screen_from) {
   ModelSpec spec;
   spec.fold_bytes = fold_bytes;
+  spec.screen_from = screen_from;
   std::vector<Floats> alive;
   const char* what = "a graph";
   try {
@@ -353,7 +362,8 @@ void bind(py::module_& module) {
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
            py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>(),
-           py::arg("fold_bytes") = kFoldBytes)
+           py::arg("fold_bytes") = kFoldBytes, py::arg("screen_from") = ModelSpec::kScreenFrom)
+      .def_property_readonly("screened", &screened_of)
       .def_property_readonly("compute_types", &types_of)
       .def_property_readonly("float_columns",
                              [](const Model& model) { return model.plan().float_columns; })
@@ -388,6 +398,12 @@ void bind(py::module_& module) {
       .def_property_readonly("isa", &Session::isa)
       .def_property("threads", &Session::threads, &set_threads)
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
+      .def_property("screens", &Session::screens, &Session::set_screens)
+      .def_property_readonly("screened",
+                             [](const Session& session) {
+                               const Screening::Counts& counts = session.screened();
+                               return std::array{counts.steps, counts.failed, counts.panels};
+                             })
       .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("workspace_bytes_for", &Session::workspace_bytes_for, py::arg("length"),
            py::arg("beam_size"), py::arg("batch_size"))

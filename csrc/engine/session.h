@@ -10,6 +10,7 @@
 #include "core/interruption.h"
 #include "engine/frames.h"
 #include "engine/model.h"
+#include "engine/screening.h"
 #include "engine/workspace.h"
 #include "search/search.h"
 
@@ -35,13 +36,6 @@ struct DecodeRequest {
 // For models without an encoder: one prompt per sentence, none otherwise.
 using Prompts = std::span<const std::span<const int32_t>>;
 
-// Turns logits of one row into log-probabilities.
-struct LogSoftmax {
-  float maximum;
-  float log_sum;
-  float operator()(float logit) const noexcept { return (logit - maximum) - log_sum; }
-};
-
 class Session : private StepModel {
  public:
   // `isa` as kernels_for() takes it. One call runs on at most `threads` threads, a product on as
@@ -57,8 +51,13 @@ class Session : private StepModel {
   const Model& model() const noexcept { return *model_; }
   int threads() const noexcept { return team_.threads(); }
   void set_threads(int threads);  // throws Error(busy)
-  int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+  int64_t workspace_bytes() const noexcept { return workspace_.bytes() + screening_.held(); }
   int64_t max_bytes() const noexcept { return workspace_.max_bytes(); }
+  // Whether decodes of one row screen an output layer that can be: for tests and measurements, as
+  // no bit depends on it.
+  bool screens() const noexcept { return screens_; }
+  void set_screens(bool screens) noexcept { screens_ = screens; }
+  const Screening::Counts& screened() const noexcept { return screening_.counts(); }
   // The workspace of `sentences` sources of one length under a beam, in bytes.
   double workspace_bytes_for(int64_t length, int32_t beam, int32_t sentences) const noexcept;
 
@@ -110,6 +109,8 @@ class Session : private StepModel {
   void fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const;
   int32_t vocabulary() const noexcept override;
   void step(std::span<const StepRow> rows, StepScores& scores) override;
+  bool defers() const noexcept override;
+  std::span<const LogSoftmax> settle() override;
   std::span<const float> alignment(int32_t row) const noexcept override;
   int32_t heads() const noexcept override;
   bool interrupted() noexcept override {
@@ -130,6 +131,11 @@ class Session : private StepModel {
   void begin_step(std::span<const StepRow> rows);
   void compute_step();
   void end_step();
+  void run_inputs(std::span<const StepRow> rows);
+  // The graph but for an output layer that is screened.
+  void compute_inputs();
+  // Deferred scores of the one row whose inputs run_inputs has computed.
+  void screen(std::span<const StepRow> rows, StepScores& scores);
   // Scores of the rows of the last step from `first` on.
   void rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores);
   // Throws Error(numerical) naming `where` for logits that are no numbers.
@@ -144,6 +150,8 @@ class Session : private StepModel {
   const Kernels& kernels_;
   Workspace workspace_;
   Frames frames_;
+  Screening screening_;
+  bool screens_ = true;
   std::vector<int64_t> source_lengths_;
   Search search_;
   SearchResults results_;

@@ -102,9 +102,30 @@ class Planner {
         refuse(where + ", state '" + name + "' must be a vector or a sequence");
       define(values, "state." + name, new_input(state.type, Level::row), where);
     }
+    find_output_layer(graph);
     nodes(graph, values, {where, steps_, true, "decoder."});
     for (const auto& [name, state] : graph.states) add_state(name, state, values);
     decoder_outputs(graph, values);
+  }
+
+  // The node that makes the logits, if nothing else reads it.
+  void find_output_layer(const GraphSpec& graph) {
+    for (const auto& [name, reference] : graph.outputs)
+      if (name == "logits") output_layer_ = reference;
+    if (references(graph, output_layer_) != 1) output_layer_.clear();
+  }
+
+  static int64_t references(const GraphSpec& graph, const std::string& wanted) {
+    int64_t count = 0;
+    for (const NodeSpec& node : graph.nodes) {
+      for (const auto& [role, inputs] : node.inputs)
+        count += std::count(inputs.begin(), inputs.end(), wanted);
+      if (node.body != nullptr) count += references(*node.body, "outer." + wanted);
+    }
+    for (const auto& [name, state] : graph.states)
+      count += (state.initial == wanted) + (state.next == wanted);
+    for (const auto& [name, reference] : graph.outputs) count += reference == wanted;
+    return count;
   }
 
   void decoder_input(const InputSpec& input, Values& values) {
@@ -165,6 +186,8 @@ class Planner {
           call.level = std::max(call.level, value.level);
         }
       if (place.body) call.level = place.level;
+      const bool output_layer = place.decoder && !place.body && node.name == output_layer_;
+      if (output_layer) call.screen_from = model_.screen_from;
       for (const auto& [role, tensor] : node.weights) {
         const auto found = model_.tensors.find(tensor);
         if (found == model_.tensors.end()) refuse(here + ": there is no tensor '" + tensor + "'");
@@ -188,6 +211,8 @@ class Planner {
         folded.insert(folded.begin(), *table);
       }
       if (!folded.empty()) plan_.folded[place.prefix + node.name] = folded;
+      if (dynamic_cast<const ScreenedLinear*>(made.op.get()) != nullptr)
+        plan_.screened_weight = node.weights.at("weight");
       add_step(std::move(made), call, place.steps,
                [&](const std::string& role, const Value& value) {
                  check_size(value.type, here);
@@ -398,6 +423,11 @@ class Planner {
       kept.push_back(std::move(*step));
     }
     for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
+      if (auto* screened = dynamic_cast<ScreenedLinear*>(step->op.get())) {
+        plan_.screened.reset(screened);
+        static_cast<void>(step->op.release());
+        continue;
+      }
       auto& ops = step->level == Level::fixed      ? plan_.fixed_ops
                   : step->level == Level::sentence ? plan_.sentence_ops
                                                    : plan_.row_ops;
@@ -420,6 +450,7 @@ class Planner {
   std::vector<SlotId> roots_;
   std::vector<SlotId> next_slots_;
   int64_t vocabulary_ = 0;
+  std::string output_layer_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "ops/screened.h"
 
 namespace s2s {
 
@@ -38,6 +39,9 @@ struct Plan {
   std::vector<std::unique_ptr<Op>> sentence_ops;
   std::vector<std::unique_ptr<Op>> row_ops;
   std::vector<std::unique_ptr<Op>> fixed_ops;  // keep the data of constants
+  // What makes the logits, behind row_ops, where it is large enough to be screened.
+  std::unique_ptr<ScreenedLinear> screened;
+  std::string screened_weight;  // its tensor
   std::vector<PlanInput> inputs;
   std::vector<PlanOutput> outputs;  // of the encoder
   std::vector<PlanState> states;

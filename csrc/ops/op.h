@@ -211,6 +211,8 @@ class Call {
   bool in_decoder = false;     // steps are counted
   std::vector<Value> start;    // what a product's sums begin with, beside the bias
   bool front_folded = false;   // the first of `x` became a table
+  // For the operation that makes the logits: from how many bytes of weights it is screened.
+  int64_t screen_from = INT64_MAX;
 
   [[noreturn]] void fail(const std::string& what) const;
   bool has(const std::string& role) const {

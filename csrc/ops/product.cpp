@@ -132,8 +132,13 @@ void Product::pack_bytes(const Matrix& m) {
   });
 }
 
-void Product::run(const Context& context, std::span<const Segment> segments, int64_t rows,
-                  ConstRows init, Rows out, Activation activation) const noexcept {
+int8_t Product::byte(int64_t output, int64_t k) const noexcept {
+  const int64_t line = output / kLanes * ((depth_ + 3) / 4) + k / 4;
+  return static_cast<int8_t>(weight_.bytes()[(line * kLanes + output % kLanes) * 4 + k % 4]);
+}
+
+Linear Product::call_of(const Context& context, std::span<const Segment> segments, int64_t rows,
+                        ConstRows init, Rows out, Activation activation) const noexcept {
   Linear call{.segments = segments.data(),
               .segment_count = static_cast<int64_t>(segments.size()),
               .depth = depth_,
@@ -150,6 +155,12 @@ void Product::run(const Context& context, std::span<const Segment> segments, int
                   .scale = scale_.floats(),
                   .offset = reinterpret_cast<const int32_t*>(offset_.bytes()),
                   .scratch = context.floats(scratch_)};
+  return call;
+}
+
+void Product::run(const Context& context, std::span<const Segment> segments, int64_t rows,
+                  ConstRows init, Rows out, Activation activation) const noexcept {
+  const Linear call = call_of(context, segments, rows, init, out, activation);
   const int members = context.team != nullptr ? context.team->members_for(cost(rows)) : 1;
   if (members > 1)
     share(context, call, members);
@@ -175,20 +186,33 @@ void Product::share(const Context& context, const Linear& whole, int members) co
   size = size < kTile ? std::min(kTile, (panels_ + members - 1) / members)
                       : (size + kTile - 1) / kTile * kTile;
   context.team->run((panels_ + size - 1) / size, members, [&](int64_t number, int) noexcept {
-    Linear part = call;
-    const int64_t panel = number * size, column = panel * kLanes;
-    part.panels = std::min(size, panels_ - panel);
-    part.out.data += column;
-    if (part.init.data != nullptr) part.init.data += column;
-    if (part.weight != nullptr) part.weight += column * depth_;
-    if (part.words != nullptr) part.words += column * depth_;
-    if (part.bytes.weight != nullptr) {
-      part.bytes.weight += column * ((depth_ + 3) / 4 * 4);
-      part.bytes.scale += column;
-      part.bytes.offset += column;
-    }
-    context.kernels.linear(part);
+    const int64_t panel = number * size;
+    context.kernels.linear(part_of(call, panel, std::min(size, panels_ - panel)));
   });
+}
+
+Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) const noexcept {
+  Linear part = whole;
+  const int64_t column = first * kLanes;
+  part.panels = count;
+  part.out.data += column;
+  if (part.init.data != nullptr) part.init.data += column;
+  if (part.weight != nullptr) part.weight += column * depth_;
+  if (part.words != nullptr) part.words += column * depth_;
+  if (part.bytes.weight != nullptr) {
+    part.bytes.weight += column * ((depth_ + 3) / 4 * 4);
+    part.bytes.scale += column;
+    part.bytes.offset += column;
+  }
+  return part;
+}
+
+void Product::run_panels(const Context& context, std::span<const Segment> segments,
+                         const float* init, float* out, int64_t first,
+                         int64_t count) const noexcept {
+  const Linear whole =
+      call_of(context, segments, 1, {init, 0, nullptr}, {out, 0, nullptr}, Activation::identity);
+  context.kernels.linear(part_of(whole, first, count));
 }
 
 InputProduct::InputProduct(std::span<const float> padded_bias)

@@ -28,6 +28,11 @@ class History {
   void read(int32_t link, int32_t length, FinishReason reason, bool alignment,
             Hypothesis& hypothesis) const;
 
+  // Where every step had one row: the links' logits become log-probabilities, by step.
+  void settle(std::span<const LogSoftmax> steps) noexcept;
+  // The sum of the log-probabilities of the hypothesis that ends in `link`, in order.
+  double log_prob(int32_t link);
+
   // Appends the ids of the hypothesis that ends in `link`.
   void append_ids(int32_t link, std::vector<int32_t>& ids) const;
 
@@ -57,7 +62,7 @@ class History {
   std::vector<Link> links_;
   std::vector<float> weights_;   // the alignments of all rows of all steps, one after another
   std::vector<int64_t> begins_;  // [rows of all steps + 1], where each begins in weights_
-  std::vector<int32_t> path_;    // rows of one hypothesis, last first
+  std::vector<int32_t> path_;    // rows or links of one hypothesis, last first
   std::vector<double> covered_;  // [positions]
   int32_t step_row_ = 0;         // the first row of the last step
   int32_t next_row_ = 0;

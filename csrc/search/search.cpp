@@ -54,6 +54,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
                  std::span<const int32_t> max_lengths, SearchResults& results) {
   results.reset(static_cast<int32_t>(max_lengths.size()), options.num_hypotheses);
   open(options, model.vocabulary(), max_lengths);
+  defer(model, options);
   while (live()) {
     if (model.interrupted()) {
       interrupt(options);
@@ -61,7 +62,24 @@ void Search::run(StepModel& model, const SearchOptions& options,
     }
     proceed(model, options);
   }
+  settle(model, options);
   close(options, results);
+}
+
+void Search::defer(const StepModel& model, const SearchOptions& options) noexcept {
+  scores_.deferred = max_lengths_.size() == 1 && lanes_ == 1 && beam_ == 1 && hypotheses_ == 1 &&
+                     scores_.filter == nullptr && !options.rules.exact && model.defers();
+}
+
+void Search::settle(StepModel& model, const SearchOptions& options) {
+  if (!scores_.deferred) return;
+  history_.settle(model.settle());
+  if (progress_.front().finished == 0) return;
+  const SearchRules& rules = options.rules;
+  Finished& found = finished_.front();
+  found.log_prob = history_.log_prob(found.link);
+  found.score = rules.penalty.score(found.log_prob, found.length);
+  if (rules.coverage > 0.0) found.score += rules.coverage * history_.coverage(found.link, heads_);
 }
 
 void Search::open(const SearchOptions& options, int64_t vocabulary,
@@ -76,6 +94,7 @@ void Search::open(const SearchOptions& options, int64_t vocabulary,
   nodes_ = 0;
   filter_.begin(rules.constraints.get(), rules.sampling, options.end);
   scores_.filter = filter_.active() ? &filter_ : nullptr;
+  scores_.deferred = false;
   // With K live rows at most `ends` * K continuations end, so K others are always among these.
   const auto end_count = static_cast<int64_t>(options.end.size());
   const bool make_room = rules.ended == Ended::leave || rules.ended == Ended::leading;
@@ -131,6 +150,7 @@ void Search::score(StepModel& model, const SearchOptions& options,
   begin(options, sentences, 1, 1);
   heads_ = model.heads();
   scores_.filter = nullptr;
+  scores_.deferred = sentences == 1 && model.defers();
   const bool has_end = !options.end.empty();
   const FinishReason reason = has_end ? FinishReason::eos : FinishReason::length;
   const auto length_of = [&](int32_t s) { return targets[s].size() + (has_end ? 1 : 0); };
@@ -171,6 +191,7 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
     next_rows();
   }
+  settle(model, options);
   close(options, results);
 }
 

@@ -53,9 +53,15 @@ class Search {
            SearchResults& results);
 
   // The same, step by step: `open`, then `proceed` with what a step of rows() gives as long as
-  // live(), then `close`. A search may be closed before it has ended, once `interrupt` has made
-  // results of what lives: as at a maximum, they compete with the ended ones.
+  // live(), then `settle` and `close`. A search may be closed before it has ended, once `interrupt`
+  // has made results of what lives: as at a maximum, they compete with the ended ones.
   void open(const SearchOptions& options, int64_t vocabulary, std::span<const int32_t> max_lengths);
+  // Behind `open`: lets the model defer the steps of one sentence with one hypothesis. That one is
+  // ranked against no other, so that its ids ask for no log-probabilities. `settle` makes these of
+  // logits, and with them the result's numbers.
+  void defer(const StepModel& model, const SearchOptions& options) noexcept;
+  bool deferred() const noexcept { return scores_.deferred; }
+  void settle(StepModel& model, const SearchOptions& options);
   bool live() const noexcept { return !rows_.step.empty(); }
   std::span<const StepRow> rows() const noexcept { return rows_.step; }
   void proceed(StepModel& model, const SearchOptions& options);
