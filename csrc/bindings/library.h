@@ -64,6 +64,9 @@ class Session : public Handle<s2s::Session> {
   const Kernels& kernels() const noexcept { return object_->kernels(); }
   const Model& model() const noexcept { return object_->model(); }
   int threads() const noexcept { return object_->threads(); }
+  bool screens() const noexcept { return object_->screens(); }
+  void set_screens(bool screens) noexcept { object_->set_screens(screens); }
+  const Screening::Counts& screened() const noexcept { return object_->screened(); }
   int64_t workspace_bytes() const noexcept { return object_->workspace_bytes(); }
   void set_threads(int threads) { call(library().set_threads, threads); }
   double workspace_bytes_for(int64_t length, int32_t beam, int32_t sentences) const {
