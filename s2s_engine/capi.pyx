@@ -4,6 +4,8 @@
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from s2s_engine import handover
+
 
 cdef extern from "include/s2s_engine.h" nogil:
     ctypedef struct s2s_engine
@@ -42,7 +44,7 @@ cdef extern from "include/s2s_engine.h" nogil:
 
 cdef Engine* hand_over(object engine, object options, uint32_t built_with) except NULL:
     check(s2s_check_version(built_with))
-    capsule = engine._hand_over(options)
+    capsule = handover.capsule_of(engine, options)
     return <Engine*>s2s_engine_retain(
         <s2s_engine*>PyCapsule_GetPointer(capsule, "s2s_engine.engine")
     )
@@ -51,8 +53,6 @@ cdef Engine* hand_over(object engine, object options, uint32_t built_with) excep
 cdef int check(int32_t code) except -1:
     if code == OK:
         return 0
-    from s2s_engine import handover
-
     raise handover.error_of(code, s2s_message().decode("utf-8", "replace"))
 
 

@@ -40,6 +40,18 @@ def error_of(code: int, message: str) -> Exception:
     return _ERRORS[min(code, len(_ERRORS)) - 1](message)
 
 
+def capsule_of(engine: Any, options: DecodeOptions | None) -> object:
+    """The capsule of a loaded engine. Raises InputError for anything else."""
+    if not hasattr(engine, "_hand_over"):
+        raise InputError(
+            f"the engine is {engine!r:.80}, must be a loaded s2s_engine.Engine: use Engine.load"
+        )
+    if options is not None and not isinstance(options, DecodeOptions):
+        raise InputError(f"options is {options!r:.80}, must be DecodeOptions or None")
+    capsule: object = engine._hand_over(options)
+    return capsule
+
+
 def terms(
     model: Model, inputs: Sequence[str], calls: Calls, options: DecodeOptions | None
 ) -> tuple[_core.Request, tuple[int, int], float, _core.SourceRule]:

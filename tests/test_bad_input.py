@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import c_interface
 import models
@@ -24,6 +24,7 @@ from test_prompts import language_model
 from s2s_engine import CancelToken, DecodeOptions, Engine, Model, S2SError, _core
 from s2s_engine.format import to_bytes
 from s2s_engine.graph import to_json
+from s2s_engine.handover import capsule_of
 from s2s_engine.operations import KINDS, OPERATIONS
 
 PAGE = Path(__file__).parent / "messages.txt"
@@ -514,6 +515,8 @@ CORE: dict[str, Case] = {
 # What cannot leave Python, and what a session says that has.
 HANDED: dict[str, Case] = {
     "no decoder": lambda: handed(models.tagger()),
+    "no engine": lambda: capsule_of("g2p.safetensors", None),
+    "no options": lambda: capsule_of(Engine.load(models.gru_plain()), cast(Any, {"beam_size": 5})),
     "a warm-up for nothing": lambda: Engine.load(models.gru_plain()).warm_up(0),
     "a warm-up without a beam": lambda: Engine.load(models.gru_plain()).warm_up(5, 0),
     "a warm-up of a session for nothing": lambda: session_of_c().warm_up(0, 1, 1),

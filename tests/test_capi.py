@@ -148,6 +148,8 @@ def test_errors_are_those_of_python(downstream: Any) -> None:
         run(stage, [[3] * 5])
     with pytest.raises(InputError, match="beam_size is 0"):
         run(stage, [[3]], beam_size=0)
+    with pytest.raises(InputError, match=r"must be a loaded s2s_engine\.Engine"):
+        downstream.Stage("g2p.safetensors")
     with pytest.raises(s2s_engine.EngineClosedError):
         engine = Engine.load(models.gru_plain())
         engine.close()

@@ -35,6 +35,7 @@ from c_interface import (
     engine_of,
     message,
 )
+from test_heap import SANITIZED
 from test_prompts import PROMPTS, language_model
 
 import s2s_engine
@@ -330,6 +331,7 @@ def test_a_session_outlives_its_engine_in_python() -> None:
     assert session.decode([3, 4]) == OK and session.found() == expected
 
 
+@pytest.mark.skipif(SANITIZED, reason="sanitizers keep what was freed")
 def test_memory_is_given_back() -> None:
     """Two hundred sessions with a warm workspace."""
 
