@@ -216,7 +216,7 @@ def hand_over(
     max_bytes: int,
     max_input_length: int,
     request: Request,
-    max_length: tuple[int, int],
+    max_length: Sequence[int],
     timeout: float,
     rule: SourceRule,
 ) -> object: ...

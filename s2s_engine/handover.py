@@ -17,6 +17,7 @@ from .errors import (
     NumericalError,
     S2SError,
 )
+from .length_limits import as_limit, max_length
 from .model import Model
 from .options import DecodeOptions
 from .source import SourceRule
@@ -54,9 +55,9 @@ def capsule_of(engine: Any, options: DecodeOptions | None) -> object:
 
 def terms(
     model: Model, inputs: Sequence[str], calls: Calls, options: DecodeOptions | None
-) -> tuple[_core.Request, tuple[int, int], float, _core.SourceRule]:
-    """The request, max_length as (a, b) for a * source length + b, the timeout in seconds and the
-    source rule of an engine's sessions.
+) -> tuple[_core.Request, tuple[int, int, int, int], float, _core.SourceRule]:
+    """The request, max_length as the numbers of a LengthLimit, the timeout in seconds and the source
+    rule of an engine's sessions.
 
     inputs: the encoder's, by name. Raises InputError for a model or an option that sessions do not
     take, NotImplementedError for options that make more of a result than the search does.
@@ -90,10 +91,10 @@ def terms(
         )
     model.check_alignment(chosen)
     chosen.limit(1 if inputs else None)
-    limit = chosen.max_length
-    pair = (1, 0) if isinstance(limit, str) else (0, limit) if isinstance(limit, int) else limit
+    limit = as_limit(max_length(chosen.max_length))
+    numbers = (limit.numerator, limit.denominator, limit.addend, limit.most)
     assert ready.request is not None  # there is a decoder
-    return ready.request, pair, ready.seconds, _rule(model.source)
+    return ready.request, numbers, ready.seconds, _rule(model.source)
 
 
 def _rule(rule: SourceRule) -> _core.SourceRule:

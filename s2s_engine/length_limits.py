@@ -77,12 +77,17 @@ def ids_allowed(limit: MaxLength, source_length: int | None) -> int:
         raise InputError(
             f"max_length is {limit!r}, but this model reads no sequence: give a number"
         )
+    return as_limit(limit).of(source_length)
+
+
+def as_limit(limit: MaxLength) -> LengthLimit:
+    """The same, written out: a number is an addend, "source" once the length."""
     if isinstance(limit, LengthLimit):
-        return limit.of(source_length)
-    if isinstance(limit, str):
-        return source_length
-    a, b = limit
-    return max(1, min(a * source_length + b, MAX_STEPS))
+        return limit
+    if isinstance(limit, int):
+        return LengthLimit(0, 1, limit)
+    a, b = (1, 0) if isinstance(limit, str) else limit
+    return LengthLimit(a, 1, b)
 
 
 def whole(name: str, value: object, low: int, high: int) -> None:

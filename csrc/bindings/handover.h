@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,17 +18,21 @@ inline constexpr const char* kCapsule = "s2s_engine.engine";
 
 inline pybind11::capsule hand_over(std::shared_ptr<Model> model, const std::string& isa,
                                    int threads, int64_t max_bytes, int64_t max_input_length,
-                                   const DecodeRequest& request, std::pair<int, int> max_length,
-                                   double timeout, SourceRule rule) {
-  check_whole("max_length's factor", max_length.first + int64_t{1}, 1'000'001);
-  check_whole("max_length's addend", max_length.second + int64_t{1}, 1'000'001);
+                                   const DecodeRequest& request,
+                                   const std::array<int, 4>& max_length, double timeout,
+                                   SourceRule rule) {
+  const auto [numerator, denominator, addend, most] = max_length;
+  check_whole("max_length's numerator", numerator + int64_t{1}, 1'000'001);
+  check_whole("max_length's denominator", denominator, 1'000'000);
+  check_whole("max_length's addend", addend + int64_t{1}, 1'000'001);
+  check_whole("max_length's most", most, 1'000'000);
   s2s_engine* const engine = library().hand_over({std::move(model),
                                                   isa,
                                                   threads,
                                                   max_bytes,
                                                   max_input_length,
                                                   std::move(rule),
-                                                  {max_length.first, max_length.second},
+                                                  {numerator, denominator, addend, most},
                                                   request,
                                                   timeout});
   return pybind11::capsule(engine, kCapsule, [](PyObject* capsule) {

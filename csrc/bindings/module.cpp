@@ -106,7 +106,7 @@ std::map<std::string, std::string> types_of(const Model& model) {
 std::map<std::string, std::size_t> screened_of(const Model& model) {
   const Plan& plan = model.plan();
   if (plan.screened == nullptr) return {};
-  return {{plan.screened_weight, plan.screened->bytes()}};
+  return {{plan.screened_weight, plan.screened_bytes}};
 }
 
 Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>& alive) {

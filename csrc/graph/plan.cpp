@@ -425,6 +425,7 @@ class Planner {
     for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
       if (auto* screened = dynamic_cast<ScreenedLinear*>(step->op.get())) {
         plan_.screened.reset(screened);
+        plan_.screened_bytes = screened->bytes();
         static_cast<void>(step->op.release());
         continue;
       }

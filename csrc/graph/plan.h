@@ -41,7 +41,8 @@ struct Plan {
   std::vector<std::unique_ptr<Op>> fixed_ops;  // keep the data of constants
   // What makes the logits, behind row_ops, where it is large enough to be screened.
   std::unique_ptr<ScreenedLinear> screened;
-  std::string screened_weight;  // its tensor
+  std::string screened_weight;     // its tensor
+  std::size_t screened_bytes = 0;  // what this keeps beside it
   std::vector<PlanInput> inputs;
   std::vector<PlanOutput> outputs;  // of the encoder
   std::vector<PlanState> states;

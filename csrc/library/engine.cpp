@@ -151,7 +151,11 @@ void s2s_session::check(const DecodeRequest& request, int32_t count) const {
 // one.
 int32_t s2s_session::limit_of(int64_t source_length, int32_t max_length) const {
   const LengthRule& rule = made_of_.max_length;
-  const int64_t wanted = max_length > 0 ? max_length : rule.factor * source_length + rule.addend;
+  const int64_t wanted =
+      max_length > 0
+          ? max_length
+          : std::min<int64_t>(rule.numerator * source_length / rule.denominator + rule.addend,
+                              rule.most);
   const auto limit = static_cast<int32_t>(std::clamp<int64_t>(wanted, 1, kMaxSteps));
   const Constraints* constraints = request_.rules.constraints.get();
   if (constraints != nullptr && static_cast<int64_t>(constraints->prefix.size()) >= limit)

@@ -25,10 +25,13 @@ struct SourceRule {
   void prepare(const int32_t* ids, int64_t length, std::vector<int32_t>& out) const;
 };
 
-// A prepared source of length S may generate factor * S + addend ids.
+// A prepared source of length S may generate numerator * S / denominator + addend ids, rounded
+// down, and not above `most`.
 struct LengthRule {
-  int32_t factor = 0;
+  int32_t numerator = 0;
+  int32_t denominator = 1;
   int32_t addend = 256;
+  int32_t most = INT32_MAX;
 };
 
 struct Handover {
