@@ -56,8 +56,8 @@ def capsule_of(engine: Any, options: DecodeOptions | None) -> object:
 def terms(
     model: Model, inputs: Sequence[str], calls: Calls, options: DecodeOptions | None
 ) -> tuple[_core.Request, tuple[int, int, int, int], float, _core.SourceRule]:
-    """The request, max_length as the numbers of a LengthLimit, the timeout in seconds and the source
-    rule of an engine's sessions.
+    """The request, max_length as the numbers of a LengthLimit, the timeout in seconds and the
+    source rule of an engine's sessions.
 
     inputs: the encoder's, by name. Raises InputError for a model or an option that sessions do not
     take, NotImplementedError for options that make more of a result than the search does.
