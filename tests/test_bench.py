@@ -65,6 +65,18 @@ def test_large_workloads_are_those_of_the_page() -> None:
     # the readout multiplies the state alone: the context half is folded into the memory
     weights = 4 * 512 * (1024 + 512) + 4 * 512 * 1024 + 512 * 512 + 32000 * 512
     assert step.bytes == 4 * (weights + 25 * 1024) and step.times == 25
+    # a screened output layer: a byte a weight at each step, in float32 at every 32nd
+    output = greedy.model.graphs["decoder"].nodes[-1].weights["weight"]
+    for steps, times in ((25, 1), (33, 2)):
+        sizes = {"positions": 25, "steps": steps, "screened": [output]}
+        *_, deferred, screened = cost.stages(greedy.model, **sizes)
+        assert screened.bytes == step.bytes - 3 * 512 * 32000
+        assert screened.int8_multiply_adds == 512 * 32000
+        assert screened.multiply_adds == step.multiply_adds - 512 * 32000
+        assert (deferred.times, deferred.bytes) == (times, 4 * 512 * 32000)
+        assert deferred.times * deferred.multiply_adds == steps * 512 * 32000
+        *_, five = cost.stages(greedy.model, beam=5, **sizes)
+        assert five.int8_multiply_adds == 0
 
 
 def test_weights_are_of_a_fixed_seed() -> None:

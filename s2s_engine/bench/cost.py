@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..cost import Work, works
+from ..cost import BYTES, Work, works
 from ..model import Model
 
 # Multiply-adds that one exp, tanh or sigmoid is counted as: a polynomial, a scale, a division.
 ACTIVATION = 16
+# Steps whose logits one product makes, where the output layer is screened.
+DEFERRED = 32
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,17 @@ def stages(
     beam: int = 1,
     batch: int = 1,
     types: Mapping[str, str] | None = None,
+    screened: Iterable[str] = (),
 ) -> list[Stage]:
     """The work of decoding `batch` sentences at once. Weights are read once for all rows of a
-    product. The last stage is a step: it streams all weights, and nothing is read twice in it."""
+    product. The last stage is a step: it streams all weights, and nothing is read twice in it.
+
+    screened: the weight of an output layer that a greedy decode of one sentence screens. Its steps
+    read a byte a weight then, and one product for 32 steps makes their logits.
+    """
     shapes = {name: array.shape for name, array in model.tensors.items()}
-    found = works(
-        model.graphs,
-        model.types(),
-        shapes,
-        compute_types=types,
-        narrow=exact_in_bfloat16(model),
-    )
+    narrow = exact_in_bfloat16(model)
+    found = works(model.graphs, model.types(), shapes, compute_types=types, narrow=narrow)
     every = [work for graph in found.values() for work in graph]
     sentence = [_stage(w, positions, batch, batch) for w in every if w.when == "sentence"]
     parts = [_stage(w, positions, batch, batch * beam) for w in every if w.when == "step"]
@@ -109,6 +111,17 @@ def stages(
         sum(part.times * part.int8_multiply_adds for part in parts),
     )
     all_ = [*(part for part in sentence if part.bytes), step]
+    for name in screened if batch * beam == 1 else ():
+        size = float(np.prod(shapes[name]))
+        stored = BYTES["bfloat16" if name in narrow else "float32"] * size
+        deferred = -(-steps // DEFERRED)
+        all_.insert(-1, Stage(name, deferred, stored, size * steps / deferred, 0))
+        all_[-1] = replace(
+            step,
+            bytes=step.bytes - stored + size,
+            multiply_adds=step.multiply_adds - size,
+            int8_multiply_adds=step.int8_multiply_adds + size,
+        )
     whole = sum(part.bytes for part in all_)
     return [replace(p, working_set=p.bytes if p.times > 1 else whole) for p in all_]
 

@@ -149,6 +149,7 @@ def _limits_us(made: Field, result: dict[str, Any], found: Limits) -> dict[str, 
             beam=result["beam"],
             batch=result["batch"],
             types=types,
+            screened=engine.info.screened,
         )
         name = entry.contender.name
         seconds = cost.limit(stages, limit)
