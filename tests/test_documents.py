@@ -38,7 +38,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_every_block_says_what_it_is() -> None:
     for path in DOCUMENTS:
         fences = re.findall(r"^ *```(.*)$", path.read_text(), re.MULTILINE)
-        assert set(fences[::2]) <= {"python", "console", "sh", "text"}, path
+        assert set(fences[::2]) <= {"python", "cython", "console", "sh", "text"}, path
         assert set(fences[1::2]) <= {""}, path
 
 

@@ -166,7 +166,7 @@ def test_a_sentence_that_others_join_keeps_its_bits() -> None:
     batch = core.Batch(session, core.Request())
     found: dict[int, Any] = {}
     for key, x in enumerate(xs):
-        batch.join([(key, [x], 40, None)])
+        batch.join([(key, [x], 40, None, None)])
         for left, what in batch.run(3):
             found[left] = what.hypotheses
     while batch.live:

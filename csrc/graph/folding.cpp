@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "graph/readers.h"
+
 namespace s2s {
 namespace {
 
@@ -10,18 +12,6 @@ int64_t blocks_of(const std::string& op) {
   if (op == "lstm_cell") return 4;
   if (op == "gru_cell") return 3;
   return op == "rnn_cell" || op == "linear" ? 1 : 0;
-}
-
-int64_t readers(const GraphSpec& graph, const std::string& reference) {
-  int64_t count = 0;
-  for (const NodeSpec& node : graph.nodes)
-    for (const auto& [role, references] : node.inputs)
-      count += std::count(references.begin(), references.end(), reference);
-  for (const auto& [name, state] : graph.states) count += state.next == reference;
-  for (const auto& [name, output] : graph.outputs) count += output == reference;
-  for (const NodeSpec& node : graph.nodes)
-    if (node.body != nullptr) count += readers(*node.body, "outer." + reference);
-  return count;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "core/entry.h"
 #include "core/errors.h"
 #include "graph/folding.h"
+#include "graph/readers.h"
 #include "ops/scan.h"
 
 namespace s2s {
@@ -102,30 +103,10 @@ class Planner {
         refuse(where + ", state '" + name + "' must be a vector or a sequence");
       define(values, "state." + name, new_input(state.type, Level::row), where);
     }
-    find_output_layer(graph);
+    output_layer_ = output_layer(graph);
     nodes(graph, values, {where, steps_, true, "decoder."});
     for (const auto& [name, state] : graph.states) add_state(name, state, values);
     decoder_outputs(graph, values);
-  }
-
-  // The node that makes the logits, if nothing else reads it.
-  void find_output_layer(const GraphSpec& graph) {
-    for (const auto& [name, reference] : graph.outputs)
-      if (name == "logits") output_layer_ = reference;
-    if (references(graph, output_layer_) != 1) output_layer_.clear();
-  }
-
-  static int64_t references(const GraphSpec& graph, const std::string& wanted) {
-    int64_t count = 0;
-    for (const NodeSpec& node : graph.nodes) {
-      for (const auto& [role, inputs] : node.inputs)
-        count += std::count(inputs.begin(), inputs.end(), wanted);
-      if (node.body != nullptr) count += references(*node.body, "outer." + wanted);
-    }
-    for (const auto& [name, state] : graph.states)
-      count += (state.initial == wanted) + (state.next == wanted);
-    for (const auto& [name, reference] : graph.outputs) count += reference == wanted;
-    return count;
   }
 
   void decoder_input(const InputSpec& input, Values& values) {
