@@ -137,7 +137,7 @@ def test_console_blocks_print_what_they_show(
 
 
 @pytest.mark.parametrize("body", [pytest.param(b, id=name) for name, b in blocks("sh")])
-def test_shell_block_names_options_that_exist(body: str) -> None:
+def test_shell_block_names_options_that_exist(body: str, tmp_path: Path) -> None:
     """Of every command `s2s-engine NAME` and `python -m benchmarks.NAME`."""
     pytest.importorskip("typer")
     for line in body.split("\n"):
@@ -149,8 +149,9 @@ def test_shell_block_names_options_that_exist(body: str) -> None:
         program = ["-m", module] if module else ["-m", "s2s_engine", name]
         wide = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
         done = subprocess.run(
-            [sys.executable, *program, "--help"], cwd=ROOT, capture_output=True, text=True, env=wide
-        )
+            [sys.executable, *program, "--help"], cwd=ROOT if module else tmp_path,
+            capture_output=True, text=True, env=wide,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         for option in re.findall(r"(?<!\S)--?[a-z][\w-]*", line[found.end() :]):
             assert option in done.stdout, f"{line}: {option}"
