@@ -1,14 +1,17 @@
-"""What calls cost beside the work: microseconds of a call over the core's own, milliseconds until
-an interruption takes effect, sentences a second of a batch: `python -m benchmarks.pipeline`.
+"""What calls cost beside the work: microseconds of a call over the core's own, the part of a step
+that is no graph, milliseconds until an interruption takes effect, sentences a second of a batch:
+`python -m benchmarks.pipeline`.
 
 Every figure is of one interleaved run: the calls that are compared take turns, and differences and
-ratios are taken within a turn. Answers are checked before anything is timed.
+ratios are taken within a turn. Answers are checked before anything is timed. Python's cycle
+collector is off while calls are timed: its turns would fall to whichever call is under way.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import statistics
 import threading
 import time
@@ -44,19 +47,53 @@ def overhead(rounds: int) -> dict[str, float]:
         "prepared options": lambda: engine.decode(x, options=options),
         "keywords": lambda: engine.decode(x, max_length=8, beam_size=1, num_hypotheses=1),
         "keywords and a timeout": lambda: engine.decode(x, max_length=8, timeout=10.0),
-        "defaults, ids and tokens read": lambda: engine.decode(x).tokens,
+        "defaults, ids and tokens read": lambda: (found := engine.decode(x)).ids and found.tokens,
     }
     (expected,) = {tuple(call_ids(engine, call)) for call in list(calls.values())[:4]}
     assert len(expected) == 8
-    count, over = 200, {name: list[float]() for name in calls}
-    for _ in range(rounds):
+    # Turns are short, so that another program's turn on this CPU spoils few of them.
+    count, over = 20, {name: list[float]() for name in calls}
+    gc.disable()
+    for _ in range(20 * rounds):
         for name, call in calls.items():
             core = session.time_decode([x], ready.request, 8, count)
             start = time.perf_counter()
             for _ in range(count):
                 call()
             over[name].append((time.perf_counter() - start) / count - core)
+    gc.enable()
     return {name: statistics.median(times) * 1e6 for name, times in over.items()}
+
+
+def bookkeeping(name: str, rounds: int) -> dict[str, float]:
+    """Percent of a float32 step of a workload, beam 5, that is not its graph: states that move to
+    the hypotheses that go on, log-softmax and candidates of each row, and the search itself.
+
+    A clock in the core reads between these parts of every step; its reads, some 20 ns each, count
+    as bookkeeping. The median over decodes of each part's share of one decode's steps.
+    """
+    workload = next(w for w in workloads([name]) if w.beam == 5 and w.batch == 1)
+    engine = Engine.load(workload.model)
+    session, request = engine._session(), _core.Request(5)
+    options = DecodeOptions.of(workload.model.generation, None, workload.options)
+    parts: dict[str, list[float]] = {"states": [], "rank": [], "search": []}
+    whole = list[float]()
+    for number in range(-2, rounds):
+        for source in workload.sources[:4]:
+            times = session.time_steps([source], request, options.limit(len(source)))
+            steps = times.pop("steps")
+            if number < 0:
+                continue
+            whole.append(sum(times.values()) / steps)
+            for part, shares in parts.items():
+                shares.append(100 * times[part] / sum(times.values()))
+    totals = [sum(shares) for shares in zip(*parts.values(), strict=True)]
+    found = {part: statistics.median(shares) for part, shares in parts.items()}
+    return {
+        "all of it (goal: at most 5)": statistics.median(totals),
+        **found,
+        "(a step)": statistics.median(whole) * 1e6,
+    }
 
 
 def call_ids(engine: Engine, call: Call) -> list[int]:
@@ -148,7 +185,7 @@ def latency(engine: Engine, rounds: int) -> dict[str, float]:
 def show(title: str, figures: dict[str, float], unit: str) -> None:
     print(f"\n{title}")
     for name, figure in figures.items():
-        print(f"  {name:34} {figure:10.2f} {unit}")
+        print(f"  {name:34} {figure:10.2f} {'us' if name.startswith('(') else unit}")
 
 
 def main() -> None:
@@ -158,6 +195,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"instruction set {_core.default_isa()}, 1 thread, float32")
     show("a call over the core's work, 20 ids in, 8 out", overhead(arguments.rounds), "us")
+    show("W2, beam 5: of a step", bookkeeping("w2", 10 * arguments.rounds), "%")
     g2p = Engine.load(demo_model())
     words = [list(word[: 1 + n % 8]) for n, word in enumerate(WORDS * 4)]
     for beam in (1, 5):
@@ -169,6 +207,7 @@ def main() -> None:
         )
     if not arguments.w3:
         return
+    show("W3, beam 5: of a step", bookkeeping("w3", arguments.rounds), "%")
     engine = w3()
     random = np.random.default_rng(1)
     xs = [random.integers(0, 32_000, size).tolist() for size in random.integers(3, 40, 24)]

@@ -23,11 +23,17 @@ class Model:
         start: int,
         end: Sequence[int],
         compute_types: Mapping[str, str] = {},
+        fold_bytes: int = 256,
+        screen_from: int = ...,
     ) -> None: ...
+    @property
+    def screened(self) -> dict[str, int]: ...
     @property
     def compute_types(self) -> dict[str, str]: ...
     @property
     def float_columns(self) -> dict[str, int]: ...
+    @property
+    def folded(self) -> dict[str, list[str]]: ...
     @property
     def inputs(self) -> list[str]: ...
 
@@ -43,6 +49,7 @@ class Constraints:
         automaton: tuple[list[int], list[int], list[int], list[bool], int] | None = None,
         continuations: Callable[[list[int]], Iterable[int]] | None = None,
     ) -> None: ...
+    def with_prefix(self, prefix: Sequence[int]) -> Constraints: ...
 
 class SearchRules:
     def __init__(
@@ -55,6 +62,7 @@ class SearchRules:
         min_length: int = 0,
         length_penalty: float = 0.0,
         length_penalty_kind: str = "power",
+        length_penalty_offset: int = 0,
         coverage_penalty: float = 0.0,
         beam_groups: int = 1,
         diversity_penalty: float = 0.0,
@@ -102,6 +110,7 @@ class IdReader:
 
 class Session:
     threads: int
+    screens: bool
     def __init__(
         self,
         model: Model,
@@ -115,8 +124,13 @@ class Session:
     @property
     def workspace_bytes(self) -> int: ...
     @property
+    def screened(self) -> list[int]: ...
+    @property
     def kernel_addresses(self) -> list[int]: ...
     def workspace_bytes_for(self, length: int, beam_size: int, batch_size: int) -> float: ...
+    def warm_up(
+        self, source_length: int, sentences: int, request: Request, max_length: int
+    ) -> None: ...
     def decode(
         self,
         inputs: list[Any],
@@ -140,6 +154,9 @@ class Session:
     def time_decode(
         self, inputs: list[Any], request: Request | None, max_length: int, times: int
     ) -> float: ...
+    def time_steps(
+        self, inputs: list[Any], request: Request | None, max_length: int
+    ) -> dict[str, float]: ...
     def score(
         self,
         inputs: list[Any],
@@ -163,7 +180,7 @@ class Batch:
     def stopped(self) -> _Stopped | None: ...
     def join(
         self,
-        sources: list[tuple[int, list[Any], int, Any]],
+        sources: list[tuple[int, list[Any], int, Any, Constraints | None]],
         cancel: CancelToken | None = None,
         seconds: float = inf,
     ) -> None: ...
@@ -179,6 +196,30 @@ class DecoderState:
     def states(self) -> bytes: ...
     def restore(self, states: bytes) -> None: ...
 
+class SourceRule:
+    def __init__(
+        self,
+        *,
+        prepend: Sequence[int],
+        append: Sequence[int],
+        truncate: int,
+        pad_to: Sequence[int],
+        pad_left: bool,
+        pad_id: int,
+        reverse: bool,
+    ) -> None: ...
+
+def hand_over(
+    model: Model,
+    isa: str,
+    threads: int,
+    max_bytes: int,
+    max_input_length: int,
+    request: Request,
+    max_length: Sequence[int],
+    timeout: float,
+    rule: SourceRule,
+) -> object: ...
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
 def usable_cpus() -> int: ...

@@ -33,15 +33,21 @@ class Flow:
         prepared: bool,
         batch_size: int,
         ahead: int,
+        prefixes: Iterator[Any] | None = None,
+        return_exceptions: bool = False,
     ) -> None:
+        """prefixes: one for each source, over options without. return_exceptions: a source's
+        error is its outcome, and the others go on."""
         self._calls, self._ready, self._xs = calls, ready, enumerate(xs)
+        self._prefixes = None if prefixes is None else calls.prefixes(prefixes, ready)
+        self._return_exceptions = return_exceptions
         self._prepared, self._batch_size, self._ahead = prepared, batch_size, ahead
         self.cancel = _core.CancelToken(ready.cancel)
         self._deadline = time.monotonic() + ready.seconds
         self._changed = threading.Condition()
         # (length, -number), sorted: the longest is last, and of one length the first.
         self._waiting: list[tuple[int, int]] = []
-        self._reads: dict[int, tuple[Read, int]] = {}
+        self._reads: dict[int, tuple[Read, int, _core.Constraints | None]] = {}
         self._done: dict[int, Outcome] = {}
         self._partial: dict[int, Result] = {}
         self._given = self._taken_in = 0
@@ -69,13 +75,18 @@ class Flow:
                 return
             self._taken_in += 1
             try:
+                options, own = self._ready.options, None
+                if self._prefixes is not None:
+                    options, own = self._prefixes.next()
                 read = self._calls.read(x, None, None, self._prepared)
-                limit = self._calls.limit(self._ready, read)
+                limit = self._calls.limit(options, read)
             except InputError as error:
-                self._exhausted = True  # it is raised in its turn, and nothing is read behind it
                 self._put(number, type(error)(f"source {number} of the batch: {error}"))
+                if self._return_exceptions:
+                    continue
+                self._exhausted = True  # it is raised in its turn, and nothing is read behind it
                 return
-            self._reads[number] = read, limit
+            self._reads[number] = read, limit, own
             new.append((len(read.prompt or []) if read.length is None else read.length, -number))
 
     def _wait_again(self, sources: list[tuple[int, int]]) -> None:
@@ -87,10 +98,10 @@ class Flow:
     def check(self) -> None:
         """Raises for the first source that could not be read."""
         for found in self._done.values():
-            if isinstance(found, Exception):
+            if isinstance(found, Exception) and not self._return_exceptions:
                 raise found
 
-    def next_result(self, decode: Callable[[], None]) -> Result | None:
+    def next_result(self, decode: Callable[[], None]) -> Outcome | None:
         """The next source's result, None behind the last. `decode` makes progress, or waits."""
         while True:
             self.fill()
@@ -98,7 +109,7 @@ class Flow:
                 raise self._broken
             if self._given in self._done:
                 found = self._done.pop(self._given)
-                if isinstance(found, Exception):
+                if isinstance(found, Exception) and not self._return_exceptions:
                     raise found
                 self._reads.pop(self._given, None)
                 self._given += 1
@@ -109,12 +120,12 @@ class Flow:
                 return None
             decode()
 
-    def _rest(self) -> list[Result]:
+    def _rest(self) -> list[Outcome]:
         """What there is of the sources that were read and not given."""
-        rest = []
+        rest: list[Outcome] = []
         for number in range(self._given, self._taken_in):
             found = self._done.get(number, self._partial.get(number))
-            if isinstance(found, Exception):
+            if isinstance(found, Exception) and not self._return_exceptions:
                 break
             if found is None:
                 found = self._calls.empty(self.stopped or "cancelled", self._reads[number][0])
@@ -200,8 +211,8 @@ class Flow:
             part = numbers[:count]
             given = []
             for number in part:
-                read, limit = self._reads[number]
-                given.append((number, read.inputs, limit, read.prompt))
+                read, limit, own = self._reads[number]
+                given.append((number, read.inputs, limit, read.prompt, own))
             try:
                 batch.join(given, self.cancel, self._seconds())
             except InputError as error:
@@ -236,7 +247,7 @@ def results(
     threads: int,
     take: Callable[[], _core.Session],
     give: Callable[[_core.Session], None],
-) -> Iterator[Result]:
+) -> Iterator[Outcome]:
     """The results of a flow, in order; sessions are taken and given back."""
     with _alone(flow, take, give) if threads == 1 else _team(flow, threads, take, give) as decode:
         while True:

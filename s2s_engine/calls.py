@@ -3,7 +3,7 @@ results wrapped. Knows the bindings' arguments; never sessions, threads or what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Any, NamedTuple
 from weakref import WeakMethod
@@ -17,6 +17,7 @@ from .errors import DecodeCancelled, DecodeTimeout, InputError
 from .finishing import finished, unknown_id
 from .model import Model
 from .options import DecodeOptions, check_interruption
+from .prefixes import Prefixes
 from .results import Hypothesis, Result
 from .vocabulary import Inputs, core_input
 
@@ -115,6 +116,10 @@ class Calls:
         )
         return Ready(options, request, self._simple_limit(options), **_interruption(options))
 
+    def prefixes(self, given: Iterator[Any], ready: Ready) -> Prefixes:
+        """A prefix for each source, over options without one."""
+        return Prefixes(given, ready.options, self._rules.constraints, self._rules.prefix)
+
     def rules(self, options: DecodeOptions) -> _core.SearchRules:
         """How hypotheses end, are scored and are chosen."""
         return self._rules.of(options)
@@ -131,11 +136,31 @@ class Calls:
             return None if bounded else (0, limit)
         if "step" in decoder.inputs:
             return None
-        return (1, 0) if isinstance(limit, str) else limit
+        if isinstance(limit, str):
+            return 1, 0
+        return limit if isinstance(limit, tuple) else None
 
-    def limit(self, ready: Ready, read: Read) -> int:
+    def largest(self, source_length: int, beam_size: int) -> tuple[_core.Request, int, int]:
+        """What the largest decode of such sources takes: a request, the prepared length and the ids
+        that may be generated."""
+        options = self.default.options
+        single = {} if options.samples else {"num_hypotheses": 1}
+        ready = self.ready(options, {"beam_size": beam_size, **single})
+        length = source_length
+        if self.inputs.main is not None:
+            length = len(self._model.source.prepare([0] * source_length))
+        if ready.request is None:
+            return _core.Request(), length, 1
+        with_source = "encoder" in self._model.graphs
+        return (
+            ready.request,
+            length,
+            self._model.limit(ready.options, length if with_source else None),
+        )
+
+    def limit(self, options: DecodeOptions, read: Read) -> int:
         """The most ids that a source may generate."""
-        return self._model.limit(ready.options, read.length)
+        return self._model.limit(options, read.length)
 
     def read(
         self,
@@ -185,7 +210,7 @@ class Calls:
 
 
 def stopped_error(
-    reason: str, seconds: float, partial: Result | list[Result]
+    reason: str, seconds: float, partial: Result | list[Result | Exception]
 ) -> DecodeTimeout | DecodeCancelled:
     """The error of a call that had to end before it was done."""
     if reason == "timeout":

@@ -3,7 +3,7 @@ of them. Knows graphs and names; never kernels, and times only as numbers handed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,10 @@ MATRICES = {"linear": ("weight",)} | dict.fromkeys(
 MAX_INT8_DEPTH = 1 << 17  # columns whose sums of int8 products fit in 32 bits
 FASTER = 1.1  # a narrower type is chosen by `auto` if it is faster by more than this
 
-# Seconds of one product with a weight, by compute type.
-Measure = Callable[[NDArray[np.float32]], Mapping[str, float]]
+# What `auto` multiplies a weight with: a row, as a greedy decode does, and those of a beam.
+ROWS = (1, 8)
+# Seconds of one product with a weight, by compute type, for each of ROWS.
+Measure = Callable[[NDArray[np.float32]], Sequence[Mapping[str, float]]]
 
 
 def matrices(model: Model) -> set[str]:
@@ -57,15 +59,18 @@ def resolve(model: Model, choice: str | Mapping[str, str], measure: Measure) -> 
         }
     for name, type_ in wanted.items():
         if type_ == "auto":
-            wanted[name] = fastest(measure(model.tensors[name]))
+            wanted[name] = fastest(*measure(model.tensors[name]))
     return {name: type_ for name, type_ in wanted.items() if type_ != "float32"}
 
 
-def fastest(seconds: Mapping[str, float]) -> str:
-    """The type of the fastest product; a narrower one must be clearly faster to be taken."""
+def fastest(one_row: Mapping[str, float], *more_rows: Mapping[str, float]) -> str:
+    """The type of the fastest product of one row; a narrower one is taken if it is clearly faster
+    there, and not clearly slower with more rows than what is taken so far."""
     best = "float32"
     for type_ in ("bfloat16", "int8"):
-        if type_ in seconds and seconds[type_] * FASTER < seconds[best]:
+        if one_row[type_] * FASTER < one_row[best] and all(
+            seconds[type_] < FASTER * seconds[best] for seconds in more_rows
+        ):
             best = type_
     return best
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from .errors import InputError
-from .options import DecodeOptions
+from .options import DecodeOptions, is_each
 
 # The ids so far -> the ids that may follow, end tokens among them.
 Continuations: TypeAlias = Callable[[list[int]], Iterable[int]]
@@ -92,8 +92,7 @@ class Constraints:
             return tuple(dict.fromkeys(to_ids(f"option {name}", given))) if given else ()
 
         end = tuple(end) if options.end_tokens is None else ids("end_tokens")
-        prefix = tuple(to_ids("prefix", options.prefix)) if options.prefix else ()
-        _without_ends("prefix", prefix, end)
+        prefix = prefix_ids(options, end, to_ids)
         suppressed = ids("suppress_tokens")
         allowed = options.allowed_tokens
         function = allowed if callable(allowed) else None
@@ -130,6 +129,18 @@ class Constraints:
             "automaton": None if self.automaton is None else self.automaton.core(),
             "continuations": self.continuations,
         }
+
+
+def prefix_ids(options: DecodeOptions, end: Sequence[int], to_ids: ToIds) -> tuple[int, ...]:
+    """The prefix in ids; `end` are the end tokens of the call."""
+    if is_each(options.prefix):
+        raise InputError(
+            "prefix is a list of lists, one for each source, which is for decode_batch and "
+            "decode_iter; give one list of tokens"
+        )
+    prefix = tuple(to_ids("prefix", options.prefix)) if options.prefix else ()
+    _without_ends("prefix", prefix, end)
+    return prefix
 
 
 def _automaton(allowed: Any, end: tuple[int, ...], to_ids: ToIds) -> Automaton:

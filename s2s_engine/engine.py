@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
-from .calls import Calls, Read, Ready, check_whole, stopped_error
-from .compute_types import resolve
+from . import _core, handover
+from .calls import MAX_BATCH, Calls, Read, Ready, check_whole, stopped_error
+from .compute_types import ROWS, resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import to_bytes
 from .graph import Graph, to_json
@@ -43,7 +43,9 @@ class Info:
     """What an engine is made of.
 
     threads: the most that a call works on. parameters: numbers among the weights.
-    compute_types: the type each weight is computed in.
+    compute_types: the type each weight is computed in. folded: by graph and node, the inputs that
+    no step multiplies (docs/architecture.md, Folding). screened: the weight of an output layer that
+    greedy decodes screen in int8, and the bytes that this takes beside it.
     source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
     """
 
@@ -54,6 +56,8 @@ class Info:
     digest: str
     parameters: int
     compute_types: dict[str, str]
+    folded: dict[str, list[str]]
+    screened: dict[str, int]
     source_vocabularies: dict[str, int]
     target_vocabulary: int | None
     vocabularies: Mapping[str, tuple[str, ...]]
@@ -91,7 +95,10 @@ class Engine(Pipelines):
         self._has_encoder = "encoder" in model.graphs
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
-        types = resolve(model, compute_type, lambda weight: _core.time_products(weight, isa or ""))
+        types = resolve(
+            model, compute_type,
+            lambda weight: [_core.time_products(weight, isa or "", rows) for rows in ROWS],
+        )  # fmt: skip
         self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
         self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
         self._workers: Any = None  # made by the first decode_async
@@ -192,7 +199,7 @@ class Engine(Pipelines):
             found = session.decode(
                 read.inputs,
                 ready.request,
-                self._calls.limit(ready, read),
+                self._calls.limit(ready.options, read),
                 read.prompt,
                 cancel or ready.cancel,
                 ready.seconds if seconds is None else seconds,
@@ -214,6 +221,7 @@ class Engine(Pipelines):
         prepared: bool = False,
         length_penalty: float | None = None,
         length_penalty_kind: str | None = None,
+        length_penalty_offset: int | None = None,
         coverage_penalty: float | None = None,
         end_tokens: object = None,
     ) -> Score:
@@ -227,6 +235,7 @@ class Engine(Pipelines):
         chosen = self._calls.default.options.for_score(
             length_penalty=length_penalty,
             length_penalty_kind=length_penalty_kind,
+            length_penalty_offset=length_penalty_offset,
             coverage_penalty=coverage_penalty,
             end_tokens=end_tokens,
         )
@@ -240,9 +249,7 @@ class Engine(Pipelines):
             if not self._has_decoder:
                 log_probs = session.score_labels(read.inputs, ids, self._logits())
                 log_prob = float(sum(map(float, log_probs)))
-                score = score_of(
-                    log_prob, len(ids), chosen.length_penalty_kind, chosen.length_penalty
-                )
+                score = score_of(log_prob, len(ids), *chosen.penalty)
             else:
                 rules = self._calls.rules(chosen)
                 _, log_probs, log_prob, score, _, _ = session.score(
@@ -295,6 +302,23 @@ class Engine(Pipelines):
 
     # --- the engine itself ---
 
+    def warm_up(self, source_length: int, beam_size: int = 1, batch_size: int = 1) -> None:
+        """Takes all memory that decodes within these bounds can need, and touches it.
+
+        source_length: tokens of a source. On an engine of one thread, `decode` of such a source
+        under such a beam makes no heap call in the core, takes no lock and makes no system call
+        there from then on (but for signals, which the main thread looks for under Python's
+        lock); batches up to batch_size find their memory too. One session for each
+        of `threads` is made ready. The other options are the model's. Raises InputError.
+        """
+        check_whole("source_length", source_length, self._inputs.max_input_length)
+        check_whole("batch_size", batch_size, MAX_BATCH)
+        request, length, limit = self._calls.largest(source_length, beam_size)
+        sessions = [self._session() for _ in range(self._threads)]
+        for session in sessions:
+            session.warm_up(length, batch_size, request, limit)
+            self._give(session)
+
     @property
     def info(self) -> Info:
         """Sizes, vocabularies, instruction set, compute types and provenance."""
@@ -310,6 +334,8 @@ class Engine(Pipelines):
             digest=self._digest,
             parameters=sum(array.size for array in model.tensors.values()),
             compute_types=self._core.compute_types,
+            folded=self._core.folded,
+            screened=self._core.screened,
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()
@@ -375,6 +401,20 @@ class Engine(Pipelines):
             "max_queue": self._max_queue,
         }
         return _reload, (origin, digest, options)
+
+    def _hand_over(self, options: DecodeOptions | None) -> object:
+        """A capsule for s2s_engine.capi: the model and the rules of its calls, for sessions that
+        outlive this engine if they must."""
+        self._check_open()
+        terms = handover.terms(self._model, self._core.inputs, self._calls, options)
+        return _core.hand_over(
+            self._core,
+            self._isa or "",
+            self._threads,
+            self._max_memory,
+            self._inputs.max_input_length,
+            *terms,
+        )
 
     def _check_open(self) -> None:
         if self._closed:

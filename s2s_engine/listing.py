@@ -4,9 +4,10 @@ and sizes; never weights' numbers, execution or terminals."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
+from .cost import Total, Work, total, works
 from .format import Header
 from .graph import Graph, Node, Types
 from .operations import OPERATIONS, ValueType
@@ -14,16 +15,6 @@ from .operations import OPERATIONS, ValueType
 FIRST_WORDS = 8
 # What a reader looks for even where it is the default.
 SHOWN = {("gru", "direction"), ("lstm", "direction"), ("attention", "score")}
-PRODUCTS = ("weight", "weight_ih", "weight_hh")
-
-
-@dataclass(frozen=True)
-class Products:
-    """Multiply-adds of matrix products and attention: once for a sentence (an encoder) or a step
-    (a decoder), and for each source position."""
-
-    once: int
-    per_position: int
 
 
 def listing(header: Header, name: str) -> str:
@@ -40,36 +31,15 @@ def as_json(header: Header) -> dict[str, Any]:
         "parameters": _parameters(header),
         "tensor_bytes": _tensor_bytes(header),
         "tensors": {t.name: {"dtype": t.dtype, "shape": list(t.shape)} for t in header.tensors},
-        "multiply_adds": {
-            role: {"once": count.once, "per_position": count.per_position}
-            for role, count in _products(header).items()
+        "work": {
+            role: {
+                f"per_{when}": asdict(total(w for w in found if w.when == when))
+                for when in ("sentence", "step")
+            }
+            | {"nodes": {name: asdict(total(part)) for name, part in _by_node(found).items()}}
+            for role, found in _works(header).items()
         },
     }
-
-
-def products(graph: Graph, types: Types, shapes: Mapping[str, tuple[int, ...]]) -> Products:
-    """The multiply-adds of one graph as it is written: what a plan saves is not subtracted."""
-    once = per_position = 0
-    for node in graph.nodes:
-        if node.op == "attention":
-            for role in ("values", "keys"):  # unknown in a body, which types do not cover
-                read = types.get(str(node.inputs.get(role)))
-                per_position += 0 if read is None else read.size
-            continue
-        if node.op == "embedding":
-            continue
-        count = 0
-        for role in PRODUCTS:
-            if role in node.weights and len(shapes[node.weights[role]]) == 2:
-                rows, columns = shapes[node.weights[role]]
-                count += rows * columns
-        if node.body is not None:
-            per_position += products(node.body, {}, shapes).once
-        if any(type_.kind == "sequence" for type_ in _outputs(node, types).values()):
-            per_position += count
-        else:
-            once += count
-    return Products(once, per_position)
 
 
 # --- the parts of a listing ---
@@ -94,15 +64,19 @@ def _lines(header: Header, name: str) -> Iterator[str]:
     yield f"  generation  {_mapping(model.generation)}"
     yield f"  self-test   {_self_test(header)}"
     yield f"  provenance  {_mapping(model.provenance)}"
-    users = _users(model.graphs)
+    users, found = _users(model.graphs), _works(header)
     for role, graph in model.graphs.items():
         yield ""
-        yield f"{role}: {_counted(role, _products(header)[role])}"
-        yield from _graph(graph, types[role], header, users)
+        yield f"{role}: {_counted(found[role])}"
+        yield from _graph(graph, types[role], header, users, _by_node(found[role]))
 
 
 def _graph(
-    graph: Graph, types: Types, header: Header, users: Mapping[str, list[str]]
+    graph: Graph,
+    types: Types,
+    header: Header,
+    users: Mapping[str, list[str]],
+    found: Mapping[str, list[Work]],
 ) -> Iterator[str]:
     if graph.inputs:
         yield "  inputs"
@@ -117,6 +91,8 @@ def _graph(
     yield "  nodes"
     for node in graph.nodes:
         yield f"    {_node(node, types)}{_weights(node, shapes, users)}"
+        if node.name in found:
+            yield f"      {_counted(found[node.name])}"
         if node.body is not None:
             yield from _body(node.body, shapes, users)
     yield "  outputs"
@@ -228,21 +204,38 @@ def _mapping(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value!r}" for name, value in fields.items()) or "none"
 
 
-def _counted(role: str, count: Products) -> str:
-    once = "step" if role == "decoder" else "sentence"
-    return (
-        f"{count.once:,} multiply-adds per {once}, {count.per_position:,} more per source position"
-    )
+def _counted(found: Sequence[Work]) -> str:
+    parts = [
+        _total(total(work for work in found if work.when == when), when)
+        for when in ("step", "sentence")
+        if any(work.when == when for work in found)
+    ]
+    return "; ".join(parts) or "no products"
+
+
+def _total(count: Total, when: str) -> str:
+    """Numbers of a step or sentence, and those of every position besides."""
+    once = f"{count.multiply_adds:,} multiply-adds and {count.bytes:,} bytes"
+    if not (count.position_bytes or count.position_multiply_adds):
+        return f"{once} per {when}"
+    each = f"{count.position_multiply_adds:,} and {count.position_bytes:,}"
+    return f"{once} per {when}, {each} per source position"
 
 
 # --- counting ---
 
 
-def _products(header: Header) -> dict[str, Products]:
-    types, shapes = header.outline.types(), _shapes(header)
-    return {
-        role: products(graph, types[role], shapes) for role, graph in header.outline.graphs.items()
-    }
+def _works(header: Header) -> dict[str, list[Work]]:
+    narrow = {tensor.name for tensor in header.tensors if tensor.dtype == "BF16"}
+    model = header.outline
+    return works(model.graphs, model.types(), _shapes(header), narrow=narrow)
+
+
+def _by_node(found: Sequence[Work]) -> dict[str, list[Work]]:
+    nodes: dict[str, list[Work]] = {}
+    for work in found:
+        nodes.setdefault(work.node, []).append(work)
+    return nodes
 
 
 def _shapes(header: Header) -> dict[str, tuple[int, ...]]:

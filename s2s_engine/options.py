@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import floor
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ._core import CancelToken
 from .errors import InputError
-from .search_rules import PENALTIES, PRESETS, SearchRule
+from .length_limits import MAX_STEPS, MaxLength, ids_allowed, max_length, whole
+from .search_rules import COUNTING, PENALTIES, PRESETS, SearchRule
 
-MaxLength: TypeAlias = "int | tuple[int, int] | str"
 MAX_BEAM = 1024
-MAX_STEPS = 1_000_000
 MAX_PENALTY = 10.0
+MAX_OFFSET = 1000
 MAX_PATIENCE = 1000.0
 MAX_DIVERSITY = 1000.0
 MAX_NODES = 1_000_000
@@ -31,18 +31,21 @@ class DecodeOptions:
 
     beam_size: live hypotheses; 1 is greedy. num_hypotheses: how many to return, at most beam_size.
     max_length: generated ids including the end token: a number, (a, b) for a * source length + b,
-    or "source". return_attention: keep the attention weights. early_stop: the rule of the search by
-    a name of docs/search.md, or `search` with its parts; a call that gives either puts aside all
-    that the model says of the rule. patience: for rules that stop at beam_size * patience ended
-    hypotheses. length_penalty, length_penalty_kind: what scores are divided by. coverage_penalty:
-    beta of Wu et al. 2016, eq. 14. min_length: no end token before so many ids, itself included.
+    "source", or a mapping with numerator, denominator, addend and most (docs/search.md).
+    return_attention: keep the attention weights. early_stop: the rule of the search by a name of
+    docs/search.md, or `search` with its parts; a call that gives either puts aside all that the
+    model says of the rule. patience: for rules that stop at beam_size * patience ended hypotheses.
+    length_penalty, length_penalty_kind, length_penalty_offset: what scores are divided by.
+    coverage_penalty: beta of Wu et al. 2016, eq. 14. min_length: no end token before so many ids,
+    itself included.
 
     Tokens below are strings or ids. prefix: what every output begins with, part of the result and
-    scored. suppress_tokens: never generated. end_tokens: in place of the model's. allowed_tokens: a
-    list of tokens, a list of whole outputs (each a list), an automaton {"transitions": {state:
-    {token: state}}, "start": state, "final": [states]}, or a function of the ids so far that gives
-    the ids that may follow (slow). repetition_penalty: logits of ids generated before are divided
-    by it above 0, multiplied below. no_repeat_ngram_size: no n-gram of generated ids twice.
+    scored; for a batch also a list of lists, one for each source. suppress_tokens: never generated.
+    end_tokens: in place of the model's. allowed_tokens: a list of tokens, a list of whole outputs
+    (each a list), an automaton {"transitions": {state: {token: state}}, "start": state, "final":
+    [states]}, or a function of the ids so far that gives the ids that may follow (slow).
+    repetition_penalty: logits of ids generated before are divided by it above 0, multiplied below.
+    no_repeat_ngram_size: no n-gram of generated ids twice.
 
     beam_groups, diversity_penalty: diverse beam search (Vijayakumar et al. 2016); num_hypotheses of
     all groups together. sampling_topk: draw from so many likeliest ids, 0 from all, 1 takes the
@@ -64,13 +67,14 @@ class DecodeOptions:
 
     beam_size: int = 1
     num_hypotheses: int = 1
-    max_length: MaxLength = 256
+    max_length: MaxLength | Mapping[str, int] = 256
     return_attention: bool = False
     early_stop: str = "exact"
     search: SearchRule | Mapping[str, str] | None = None
     patience: float = 1.0
     length_penalty: float = 0.0
     length_penalty_kind: str = "power"
+    length_penalty_offset: int = 0
     coverage_penalty: float = 0.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
@@ -93,8 +97,8 @@ class DecodeOptions:
     cancel: CancelToken | None = None
 
     def __post_init__(self) -> None:
-        _whole("beam_size", self.beam_size, 1, MAX_BEAM)
-        _whole("num_hypotheses", self.num_hypotheses, 1, MAX_BEAM)
+        whole("beam_size", self.beam_size, 1, MAX_BEAM)
+        whole("num_hypotheses", self.num_hypotheses, 1, MAX_BEAM)
         self._check_sampling()
         if self.num_hypotheses > self.beam_size and not self.samples:
             raise InputError(
@@ -107,33 +111,35 @@ class DecodeOptions:
         self._check_groups()
         self._check_exact()
         self._check_constraints()
-        object.__setattr__(self, "max_length", _max_length(self.max_length))
+        object.__setattr__(self, "max_length", max_length(self.max_length))
         if self.search is not None:
             object.__setattr__(self, "search", SearchRule.of(self.search))
         self._check_rule()
         _number("length_penalty", self.length_penalty, -MAX_PENALTY, MAX_PENALTY)
         _one_of("length_penalty_kind", self.length_penalty_kind, PENALTIES)
+        whole("length_penalty_offset", self.length_penalty_offset, 0, MAX_OFFSET)
         check_interruption(self.timeout, self.cancel)
-        _whole("min_length", self.min_length, 0, MAX_STEPS)
+        whole("min_length", self.min_length, 0, MAX_STEPS)
         if isinstance(self.max_length, int) and self.min_length > self.max_length:
             raise InputError(
                 f"min_length is {self.min_length}, must be at most max_length, "
                 f"which is {self.max_length}"
             )
-        if isinstance(self.max_length, int) and len(self.prefix or ()) >= self.max_length:
+        own = 0 if is_each(self.prefix) else len(self.prefix or ())
+        if isinstance(self.max_length, int) and own >= self.max_length:
             raise InputError(
-                f"prefix has {len(self.prefix)} tokens, must have fewer than max_length, "
+                f"prefix has {own} tokens, must have fewer than max_length, "
                 f"which is {self.max_length}"
             )
 
     def _check_sampling(self) -> None:
-        _whole("sampling_topk", self.sampling_topk, 0, MAX_STEPS)
+        whole("sampling_topk", self.sampling_topk, 0, MAX_STEPS)
         _number("sampling_topp", self.sampling_topp, 0.0, 1.0)
         _number("sampling_temperature", self.sampling_temperature, 1e-3, MAX_TEMPERATURE)
         if self.sampling_topp == 0:
             raise InputError("sampling_topp is 0, must be above 0")
         if self.seed is not None:
-            _whole("seed", self.seed, 0, (1 << 64) - 1)
+            whole("seed", self.seed, 0, (1 << 64) - 1)
         if self.samples:
             if self.beam_size > 1:
                 raise InputError(
@@ -149,7 +155,7 @@ class DecodeOptions:
                 )
 
     def _check_groups(self) -> None:
-        _whole("beam_groups", self.beam_groups, 1, MAX_BEAM)
+        whole("beam_groups", self.beam_groups, 1, MAX_BEAM)
         _number("diversity_penalty", self.diversity_penalty, 0.0, MAX_DIVERSITY)
         if self.beam_size % self.beam_groups:
             raise InputError(
@@ -166,7 +172,7 @@ class DecodeOptions:
         if not isinstance(self.exact, bool):
             raise InputError(f"exact is {self.exact!r}, must be a bool")
         if self.max_nodes is not None:
-            _whole("max_nodes", self.max_nodes, 1, 1 << 40)
+            whole("max_nodes", self.max_nodes, 1, 1 << 40)
         if not self.exact:
             if self.max_nodes is not None:
                 raise InputError(
@@ -189,7 +195,7 @@ class DecodeOptions:
         _number("repetition_penalty", self.repetition_penalty, 0.0, MAX_PENALTY)
         if self.repetition_penalty == 0:
             raise InputError("repetition_penalty is 0, must be above 0")
-        _whole("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, MAX_STEPS)
+        whole("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, MAX_STEPS)
         if not isinstance(self.replace_unknowns, (bool, str, int)):
             raise InputError(
                 f"replace_unknowns is {self.replace_unknowns!r}, must be a bool or a token"
@@ -202,7 +208,7 @@ class DecodeOptions:
                 f"early_stop is {self.early_stop!r} and search is given too; give one of them"
             )
         _number("patience", self.patience, 0.0, MAX_PATIENCE)
-        if self.rule.stop != "count":
+        if self.rule.stop not in COUNTING:
             if self.patience != DEFAULTS["patience"]:
                 raise InputError(
                     f"patience is {self.patience!r}, but this rule does not stop at a count of "
@@ -250,6 +256,11 @@ class DecodeOptions:
         return PRESETS[self.early_stop] if self.search is None else SearchRule.of(self.search)
 
     @property
+    def penalty(self) -> tuple[str, float, int]:
+        """Kind, alpha and offset, as `score_of` takes them."""
+        return self.length_penalty_kind, self.length_penalty, self.length_penalty_offset
+
+    @property
     def finished_limit(self) -> int:
         """The ended hypotheses at which a rule that counts them stops: beam_size * patience,
         rounded, at least 1; of each group."""
@@ -277,6 +288,7 @@ class DecodeOptions:
             "min_length": self.min_length,
             "length_penalty": self.length_penalty,
             "length_penalty_kind": self.length_penalty_kind,
+            "length_penalty_offset": self.length_penalty_offset,
             "coverage_penalty": float(self.coverage_penalty),
             "beam_groups": self.beam_groups,
             "diversity_penalty": float(self.diversity_penalty),
@@ -293,17 +305,7 @@ class DecodeOptions:
 
     def limit(self, source_length: int | None) -> int:
         """The most ids that a source of this prepared length may generate."""
-        if isinstance(self.max_length, int):
-            return self.max_length
-        if source_length is None:
-            raise InputError(
-                f"max_length is {self.max_length!r}, but this model reads no sequence: "
-                "give a number"
-            )
-        if isinstance(self.max_length, str):
-            return source_length
-        a, b = self.max_length
-        return max(1, min(a * source_length + b, MAX_STEPS))
+        return ids_allowed(max_length(self.max_length), source_length)
 
 
 def check_interruption(timeout: object, cancel: object) -> None:
@@ -337,29 +339,6 @@ def _one_of(name: str, value: object, words: tuple[str, ...]) -> None:
         raise InputError(f"{name} is {value!r}, must be one of {', '.join(words)}")
 
 
-def _whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} is {value!r}, must be an integer")
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}, must be {low} to {high}")
-
-
-def _max_length(value: object) -> MaxLength:
-    if value == "source":
-        return "source"
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        a, b = value
-        _whole("max_length's factor", a, 0, MAX_STEPS)
-        _whole("max_length's addend", b, 0, MAX_STEPS)
-        if a + b == 0:
-            raise InputError("max_length is (0, 0), must allow at least one id")
-        return int(a), int(b)
-    if isinstance(value, (str, tuple, list)):
-        raise InputError(f"max_length is {value!r}, must be a number, a pair (a, b) or 'source'")
-    _whole("max_length", value, 1, MAX_STEPS)
-    return int(str(value))
-
-
 def _tokens(name: str, value: object) -> tuple[Any, ...] | None:
     """A list of tokens as a tuple; a model reads the tokens themselves."""
     if value is None:
@@ -369,6 +348,13 @@ def _tokens(name: str, value: object) -> tuple[Any, ...] | None:
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{name} is {value!r}, must be a list of tokens or ids")
     return tuple(value)
+
+
+def is_each(prefix: object) -> bool:
+    """Whether it is a list of prefixes, one for each source; None stands for none."""
+    return isinstance(prefix, (list, tuple)) and any(
+        item is None or isinstance(item, (list, tuple, np.ndarray)) for item in prefix
+    )
 
 
 def _allowed(value: object) -> Any:
@@ -405,4 +391,7 @@ def _allowed(value: object) -> Any:
 AUTOMATON = {"transitions", "start", "final"}
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(DecodeOptions)}
 RULE = ("early_stop", "search", "patience")
-SCORING = ("length_penalty", "length_penalty_kind", "coverage_penalty", "end_tokens")
+SCORING = (
+    "length_penalty", "length_penalty_kind", "length_penalty_offset", "coverage_penalty",
+    "end_tokens",
+)  # fmt: skip

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _core
-from .batches import AHEAD, Flow, results
+from .batches import AHEAD, Flow, Outcome, results
 from .calls import MAX_BATCH, Calls, Read, Ready, check_whole
-from .errors import DecodeStopped, DecodeTimeout, InputError
+from .errors import DecodeStopped, DecodeTimeout, InputError, S2SError
 from .format import digest_of, to_bytes
 from .model import Model
 from .options import MAX_BEAM, DecodeOptions
+from .prefixes import Prefixes, taken_out
 from .results import Result
 from .threads import wanted
 
@@ -51,32 +52,63 @@ class Pipelines:
     ) -> Result:
         raise NotImplementedError
 
+    @overload
     def decode_batch(
         self,
         xs: Iterable[object],
         *,
+        return_exceptions: Literal[False] = ...,
+        batch_size: int = ...,
+        threads: int | str | None = ...,
+        show_progress: bool = ...,
+        prepared: bool = ...,
+        options: DecodeOptions | None = ...,
+        **keywords: Any,
+    ) -> list[Result]: ...
+
+    @overload
+    def decode_batch(
+        self,
+        xs: Iterable[object],
+        *,
+        return_exceptions: bool,
+        batch_size: int = ...,
+        threads: int | str | None = ...,
+        show_progress: bool = ...,
+        prepared: bool = ...,
+        options: DecodeOptions | None = ...,
+        **keywords: Any,
+    ) -> list[Result | Exception]: ...
+
+    def decode_batch(
+        self,
+        xs: Iterable[object],
+        *,
+        return_exceptions: bool = False,
         batch_size: int = 64,
         threads: int | str | None = None,
         show_progress: bool = False,
         prepared: bool = False,
         options: DecodeOptions | None = None,
         **keywords: Any,
-    ) -> list[Result]:
+    ) -> list[Result] | list[Result | Exception]:
         """The results of many sources, in their order: the bits of `decode` one by one.
 
         batch_size: the most sentences that share a step. threads: by default the engine's; batches
         are decoded at once, large products of a batch shared by threads that are left over.
-        show_progress: a bar on the standard error, which needs rich. A source
-        may be a mapping by input name. All sources are read before the first is decoded; `timeout`
-        is for all of them together, and the error's `result` is a list of them all.
+        show_progress: a bar on the standard error, which needs rich. A source may be a mapping by
+        input name. `prefix` may be a list with one for each source. return_exceptions: the error of
+        a source takes the place of its result, instead of being raised for all. All sources are
+        read before the first is decoded; `timeout` is for all of them together, and the error's
+        `result` is a list of them all.
         """
         xs = list(xs)
-        found = self._flow(xs, batch_size, threads, prepared, options, keywords)
+        found = self._flow(xs, batch_size, threads, prepared, options, keywords, return_exceptions)
         if show_progress:
             from .progress import tracked
 
             found = tracked(found, len(xs))
-        done: list[Result] = []
+        done: list[Any] = []
         try:
             done.extend(found)
         except DecodeStopped as error:
@@ -84,26 +116,57 @@ class Pipelines:
             raise
         return done
 
+    @overload
     def decode_iter(
         self,
         xs: Iterable[object],
         *,
+        return_exceptions: Literal[False] = ...,
+        batch_size: int = ...,
+        threads: int | str | None = ...,
+        prepared: bool = ...,
+        options: DecodeOptions | None = ...,
+        **keywords: Any,
+    ) -> Iterator[Result]: ...
+
+    @overload
+    def decode_iter(
+        self,
+        xs: Iterable[object],
+        *,
+        return_exceptions: bool,
+        batch_size: int = ...,
+        threads: int | str | None = ...,
+        prepared: bool = ...,
+        options: DecodeOptions | None = ...,
+        **keywords: Any,
+    ) -> Iterator[Result | Exception]: ...
+
+    def decode_iter(
+        self,
+        xs: Iterable[object],
+        *,
+        return_exceptions: bool = False,
         batch_size: int = 64,
         threads: int | str | None = None,
         prepared: bool = False,
         options: DecodeOptions | None = None,
         **keywords: Any,
-    ) -> Iterator[Result]:
+    ) -> Iterator[Any]:
         """The results of any number of sources, in their order, as they are asked for.
 
         At most 4 * batch_size * threads sources are read ahead of the results that were taken. As
         sentences of a batch end, others join it. A source that cannot be decoded raises its error
-        in its turn. There is no `timeout`, for the time that the caller takes would count: `cancel`
-        ends an iteration, whose error's `result` lists what was read and not yet given.
+        in its turn and ends the iteration; with return_exceptions the error is given in its turn.
+        `prefix` may be a list or an iterator with one for each source. There is no `timeout`, for
+        the time that the caller takes would count: `cancel` ends an iteration, whose error's
+        `result` lists what was read and not yet given.
         """
         if keywords.get("timeout") is not None or (options and options.timeout is not None):
             raise InputError("timeout is for a call that returns; give decode_iter a cancel token")
-        return self._flow(iter(xs), batch_size, threads, prepared, options, keywords)
+        return self._flow(
+            iter(xs), batch_size, threads, prepared, options, keywords, return_exceptions
+        )
 
     def _flow(
         self,
@@ -113,36 +176,56 @@ class Pipelines:
         prepared: bool,
         options: DecodeOptions | None,
         keywords: dict[str, Any],
-    ) -> Iterator[Result]:
+        return_exceptions: bool,
+    ) -> Iterator[Outcome]:
         """decode_batch hands in a list, of which all is read at once; decode_iter an iterator."""
         check_whole("batch_size", batch_size, MAX_BATCH)
         count = self._threads if threads is None else wanted(threads)
         self._check_open()
+        sources = len(xs) if isinstance(xs, list) else None
+        prefixes, options, keywords = taken_out(options, keywords, sources)
         ready = self._calls.ready(options, keywords)
         if ready.request is None or ready.options.exact:
-            return self._one_by_one(xs, prepared, ready, count)
+            own = None if prefixes is None else self._calls.prefixes(prefixes, ready)
+            return self._one_by_one(xs, prepared, ready, count, own, return_exceptions)
         team = min(count, _core.usable_cpus())
-        ahead = len(xs) + 1 if isinstance(xs, list) else AHEAD * batch_size * team
-        flow = Flow(self._calls, ready, xs, prepared=prepared, batch_size=batch_size, ahead=ahead)
-        if isinstance(xs, list):
+        flow = Flow(
+            self._calls,
+            ready,
+            xs,
+            prepared=prepared,
+            batch_size=batch_size,
+            ahead=AHEAD * batch_size * team if sources is None else sources + 1,
+            prefixes=prefixes,
+            return_exceptions=return_exceptions,
+        )
+        if sources is not None:
             flow.fill()
             flow.check()
-            team = max(1, min(team, -(-len(xs) // batch_size)))
+            team = max(1, min(team, -(-sources // batch_size)))
         return results(flow, team, lambda: self._session(count // team), self._give)
 
     def _one_by_one(
-        self, xs: Iterable[object], prepared: bool, ready: Ready, threads: int
-    ) -> Iterator[Result]:
+        self,
+        xs: Iterable[object],
+        prepared: bool,
+        ready: Ready,
+        threads: int,
+        prefixes: Prefixes | None,
+        return_exceptions: bool,
+    ) -> Iterator[Outcome]:
         """Labels, and exact searches: no two of these share a step."""
         end = time.monotonic() + ready.seconds
         given = enumerate(xs)
         for number, x in given:
+            outcome: Outcome
             try:
+                mine = ready
+                if prefixes is not None:
+                    mine = self._calls.ready(prefixes.next()[0], {})
                 read = self._calls.read(x, None, None, prepared)
                 left = max(0.0, end - time.monotonic())
-                result = self._decode(read, ready, None, left, threads=threads)
-            except InputError as error:
-                raise type(error)(f"source {number} of the batch: {error}") from None
+                outcome = self._decode(read, mine, None, left, threads=threads)
             except DecodeStopped as error:
                 reason = "timeout" if isinstance(error, DecodeTimeout) else "cancelled"
                 rest = [y for _, y in given] if isinstance(xs, list) else []
@@ -150,7 +233,11 @@ class Pipelines:
                 empty = [self._calls.empty(reason, read) for read in reads]
                 error.result = [error.result, *empty]
                 raise
-            yield result
+            except S2SError as error:
+                outcome = type(error)(f"source {number} of the batch: {error}")
+                if not return_exceptions:
+                    raise outcome from None
+            yield outcome
 
     async def decode_async(
         self,
@@ -201,12 +288,6 @@ class Pipelines:
         from .streams import Stream
 
         ready, read = self._reading(x, inputs, features, prepared, options, keywords)
-        for name in ("exact", "replace_unknowns"):
-            if getattr(ready.options, name) is not False:
-                raise InputError(
-                    f"{name} is {getattr(ready.options, name)!r}, but a stream gives tokens before "
-                    "the search has ended; decode() takes it"
-                )
         return Stream(self._calls, ready, read, self._session(), self._give)
 
     def start(

@@ -122,6 +122,7 @@ class Reference:
         features: object = None,
         length_penalty: float | None = None,
         length_penalty_kind: str | None = None,
+        length_penalty_offset: int | None = None,
         coverage_penalty: float | None = None,
         end_tokens: object = None,
     ) -> Score:
@@ -130,6 +131,7 @@ class Reference:
         chosen = DecodeOptions.of(self.model.generation, None, {}).for_score(
             length_penalty=length_penalty,
             length_penalty_kind=length_penalty_kind,
+            length_penalty_offset=length_penalty_offset,
             coverage_penalty=coverage_penalty,
             end_tokens=end_tokens,
         )
@@ -153,7 +155,7 @@ class Reference:
                 )
         log_probs = self._log_probs(logits, "score")[np.arange(len(scored)), np.array(scored, int)]
         total = _sum(log_probs)
-        score = score_of(total, len(scored), chosen.length_penalty_kind, chosen.length_penalty)
+        score = score_of(total, len(scored), *chosen.penalty)
         return Score(log_prob=total, token_log_probs=log_probs, score=score + coverage)
 
     def encode(
@@ -310,6 +312,7 @@ class Reference:
             finished_limit=options.finished_limit,
             length_penalty=options.length_penalty,
             length_penalty_kind=options.length_penalty_kind,
+            length_penalty_offset=options.length_penalty_offset,
             coverage_penalty=options.coverage_penalty,
             beam_groups=options.beam_groups,
             diversity_penalty=options.diversity_penalty,

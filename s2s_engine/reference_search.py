@@ -33,6 +33,7 @@ class Path:
     alignments: tuple[Float64, ...]
     state: Any
     reason: Literal["eos", "length"] = "length"
+    over: bool = False  # it continues an ended one, and is no result
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Task:
     finished_limit: int
     kind: str
     alpha: float
+    offset: int
     coverage: float
     diversity: float
 
@@ -94,8 +96,11 @@ class Task:
         return self.sampling is not None or self.constraints.filters
 
     def score(self, log_prob: float, length: int, alignments: Sequence[Float64]) -> float:
-        score = score_of(log_prob, length, self.kind, self.alpha)
+        score = self.penalised(log_prob, length)
         return score + self.coverage * coverage_of(alignments) if self.coverage else score
+
+    def penalised(self, log_prob: float, length: int) -> float:
+        return score_of(log_prob, length, self.kind, self.alpha, self.offset)
 
     def forced(self, length: int) -> int | None:
         """The only id that may stand at the end of `length` ids."""
@@ -114,6 +119,7 @@ class _Lane:
     live: list[Path]
     kept: list[Path] = field(default_factory=list)
     finished: list[Path] = field(default_factory=list)
+    held: set[int] = field(default_factory=set)  # places that have held an ended one, or none
     topped: bool = False
     done: bool = False
 
@@ -151,6 +157,7 @@ def search(
     finished_limit: int | None = None,
     length_penalty: float = 0.0,
     length_penalty_kind: str = "power",
+    length_penalty_offset: int = 0,
     coverage_penalty: float = 0.0,
     beam_groups: int = 1,
     diversity_penalty: float = 0.0,
@@ -167,8 +174,8 @@ def search(
     task = Task(
         step, log_probs, start, constraints or Constraints(tuple(end)), sampling, size,
         -(-num_hypotheses // lanes), max_length, min_length, rule or SearchRule(),
-        finished_limit or size, length_penalty_kind, length_penalty, coverage_penalty,
-        diversity_penalty,
+        finished_limit or size, length_penalty_kind, length_penalty, length_penalty_offset,
+        coverage_penalty, diversity_penalty,
     )  # fmt: skip
     if max_nodes:
         from .reference_exact import exact_search
@@ -198,9 +205,16 @@ def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
     rule = task.rule
     rows = [_row(task, lane.number, path, length) for path in lane.live]
     choices = _choices(task, rows, lane, length, taken)
-    lane.topped = lane.topped or (bool(choices) and choices[0].ended)
+    topped = bool(choices) and choices[0].ended
+    lane.topped = topped or (lane.topped and rule.stop != "head")
+    lane.held |= {place for place, choice in enumerate(choices) if choice.ended}
+    lane.held |= set(range(len(choices), task.beam_size))
     lane.live, lane.kept = [], []
     for place, choice in enumerate(choices):
+        if choice.path.over or (choice.ended and rule.ended == "expand"):
+            lane.live.append(choice.path)
+        if choice.path.over:
+            continue
         if not choice.ended:
             if len(lane.live) < task.beam_size:
                 lane.live.append(choice.path)
@@ -212,14 +226,15 @@ def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
             if rule.stop == "count" and len(lane.finished) >= task.finished_limit:
                 lane.done = True
                 break
-    taken += [path.ids[-1] for path in lane.live]
-    if lane.done or not lane.live:
+    alive = [path for path in lane.live if not path.over and path.reason != "eos"]
+    taken += [path.ids[-1] for path in alive]
+    if lane.done or not alive:
         lane.done = True
     elif length == task.max_length:
         free = max(0, task.wanted - len(lane.finished))
-        lane.finished += lane.live[: free if rule.limit == "fill" else None]
+        lane.finished += alive[: free if rule.limit == "fill" else None]
     else:
-        lane.done = _stopped(task, lane, length)
+        lane.done = _stopped(task, lane, length, max(path.log_prob for path in alive))
 
 
 def _row(task: Task, sample: int, path: Path, length: int) -> _Row:
@@ -306,6 +321,7 @@ def _choice(task: Task, row: _Row, parent: int, token: int, times: int) -> _Choi
         alignments=alignments,
         state=row.state,
         reason="eos" if token in task.end else "length",
+        over=row.path.over or row.path.reason == "eos",
     )
     return _Choice(path, parent, log_prob - task.diversity * times)
 
@@ -315,18 +331,20 @@ def best_of(paths: Sequence[Path], count: int) -> list[Path]:
     return sorted(paths, key=lambda path: -path.score)[:count]
 
 
-def _stopped(task: Task, lane: _Lane, length: int) -> bool:
-    """Whether a lane is done below max_length."""
+def _stopped(task: Task, lane: _Lane, length: int, best: float) -> bool:
+    """Whether a lane is done below max_length; `best` is that of the live ones."""
+    if task.rule.stop == "places":
+        return lane.held >= set(range(task.beam_size))
     if len(lane.finished) < task.wanted:
         return False
-    if task.rule.stop == "top":
-        return lane.topped
+    if task.rule.stop in ("top", "head", "both"):
+        enough = task.rule.stop != "both" or len(lane.finished) >= task.finished_limit
+        return lane.topped and enough
     if task.rule.stop != "best":
         return False
     # A log-probability is at most 0 and only falls: a live path can at best keep it and end at the
     # length with the largest divisor. Coverage is at most 0.
-    best = max(path.log_prob for path in lane.live)
     shortest = max(length + 1, min(task.min_length, task.max_length))
     longest = shortest if task.alpha < 0 else task.max_length
-    reachable = score_of(best, longest, task.kind, task.alpha)
+    reachable = task.penalised(best, longest)
     return best_of(lane.finished, task.wanted)[-1].score >= reachable

@@ -71,6 +71,7 @@ class Result:
 
     @property
     def hypotheses(self) -> list[Hypothesis]:
+        """All of them, best first."""
         if self._hypotheses is None:
             tokens = self._inputs.target_tokens
             self._hypotheses = [
@@ -81,6 +82,7 @@ class Result:
 
     @property
     def source(self) -> list[str]:
+        """The tokens that the encoder read, prepared."""
         if self._source is None:
             ids = self._found.source if self._ids is None else self._ids
             self._source = self._inputs.source_tokens(ids) if ids else []
@@ -88,18 +90,22 @@ class Result:
 
     @property
     def ids(self) -> list[int]:
+        """The best hypothesis' ids."""
         return self.hypotheses[0].ids
 
     @property
     def tokens(self) -> list[str]:
+        """The best hypothesis' tokens, its ids as strings without a vocabulary."""
         return self.hypotheses[0].tokens
 
     @property
     def score(self) -> float:
+        """The best hypothesis' score."""
         return self.hypotheses[0].score
 
     @property
     def attention(self) -> NDArray[np.float32] | None:
+        """The best hypothesis' attention, (target, source), where it was asked for."""
         return self.hypotheses[0].attention
 
     def __eq__(self, other: object) -> bool:
@@ -135,6 +141,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        """Whether the difference is within the tolerance."""
         return self.largest_difference <= self.tolerance
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .portable import logarithm, power
 
-ENDED = ("leave", "leading", "place", "shrink", "stay")
-STOP = ("best", "count", "top", "empty")
+ENDED = ("leave", "leading", "place", "shrink", "stay", "expand")
+STOP = ("best", "count", "top", "both", "head", "places", "empty")
+COUNTING = ("count", "both")
 LIMIT = ("compete", "fill", "end")
 CHOICES = {"ended": ENDED, "stop": STOP, "limit": LIMIT}
 PENALTIES = ("power", "gnmt", "none")
@@ -62,17 +63,20 @@ PRESETS = {
     "opennmt": SearchRule("place", "top", "fill"),
     "fairseq": SearchRule("leading", "count", "end"),
     "marian": SearchRule("shrink", "empty"),
+    "joeynmt": SearchRule("expand", "places"),
 }
 
 
-def score_of(log_prob: float, length: int, kind: str, alpha: float) -> float:
+def score_of(log_prob: float, length: int, kind: str, alpha: float, offset: int = 0) -> float:
     """A log-probability over its length penalty; `length` counts ids and the end token.
 
-    power: length ** alpha. gnmt: ((5 + length) / 6) ** alpha (Wu et al. 2016, eq. 14).
+    With n = length + offset, power: n ** alpha. gnmt: ((5 + n) / 6) ** alpha (Wu et al. 2016,
+    eq. 14).
     """
     if kind == "none" or alpha == 0 or length == 0:
         return log_prob
-    base = float(length) if kind == "power" else (5.0 + length) / 6.0
+    n = length + offset
+    base = float(n) if kind == "power" else (5.0 + n) / 6.0
     return log_prob / power(base, float(alpha))
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from . import _core
 from .calls import Calls, Read, Ready, stopped_error
 from .errors import InputError
+from .finishing import unknown_id
 from .results import Result
 
 MAGIC = b"s2s_state1"
@@ -34,8 +35,10 @@ class Token(NamedTuple):
 
 class Stream(Iterator[Token]):
     """Tokens in the moment in which no later step can change them: greedy, one with each step; with
-    a beam, those that all live hypotheses and the best ended one begin with. `result` is the whole
-    result, of `decode`'s bits, once the iteration has ended."""
+    a beam, those that all live hypotheses and the best ended one begin with. An exact search is
+    certain of nothing before its end, and a token that `replace_unknowns` is to replace is told
+    then, with all behind it. `result` is the whole result, of `decode`'s bits, once the iteration
+    has ended."""
 
     def __init__(
         self,
@@ -53,8 +56,12 @@ class Stream(Iterator[Token]):
         self._tokens: deque[Token] = deque()
         self._count = 0
         assert ready.request is not None  # a model without a decoder does not come here
+        self._limit = calls.limit(ready.options, read)
+        self._unknown = unknown_id(ready.options.replace_unknowns, calls.inputs)
+        if ready.options.exact:
+            return
         self._batch = _core.Batch(session, ready.request)
-        given = (0, read.inputs, calls.limit(ready, read), read.prompt)
+        given = (0, read.inputs, self._limit, read.prompt, None)
         self._batch.join([given], ready.cancel, self._seconds())
 
     def __iter__(self) -> Stream:
@@ -88,31 +95,48 @@ class Stream(Iterator[Token]):
 
     def _step(self) -> None:
         try:
-            left = self._batch.run(1, self._ready.cancel, self._seconds())
-            stopped = self._batch.stopped
-            if stopped:
-                left = self._batch.interrupt()
+            found = self._searched() if self._ready.options.exact else self._stepped()
         except BaseException:
             self.close()
             raise
-        if not left:
-            self._certain(self._batch.certain())
+        if found is None:
+            ids = self._batch.certain()
+            if self._unknown in ids:
+                ids = ids[: ids.index(self._unknown)]
+            self._certain(ids, self._calls.inputs.target_tokens(ids))
             return
         self.close()
-        found = left[0][1]
         if isinstance(found, Exception):
             raise found
         result = self._calls.result(found, self._read, self._ready.options)
-        if stopped:
-            raise stopped_error(stopped, self._ready.seconds, result)
+        if found.stopped:
+            raise stopped_error(found.stopped, self._ready.seconds, result)
         self.result = result
-        self._certain(result.ids)
+        self._certain(result.ids, result.tokens)
 
-    def _certain(self, ids: list[int]) -> None:
-        new = ids[self._count :]
-        for id_, token in zip(new, self._calls.inputs.target_tokens(new), strict=True):
-            self._tokens.append(Token(token, id_, self._count))
-            self._count += 1
+    def _stepped(self) -> _core.Found | Exception | None:
+        """One step; None while the search goes on."""
+        left = self._batch.run(1, self._ready.cancel, self._seconds())
+        if self._batch.stopped:
+            left = self._batch.interrupt()
+        return left[0][1] if left else None
+
+    def _searched(self) -> _core.Found:
+        """The whole search at once."""
+        assert self._session is not None and self._ready.request is not None
+        return self._session.decode(
+            self._read.inputs,
+            self._ready.request,
+            self._limit,
+            self._read.prompt,
+            self._ready.cancel,
+            self._seconds(),
+        )
+
+    def _certain(self, ids: list[int], tokens: list[str]) -> None:
+        for at in range(self._count, len(ids)):
+            self._tokens.append(Token(tokens[at], ids[at], at))
+        self._count = max(self._count, len(ids))
 
 
 class _Source:
@@ -163,10 +187,12 @@ class DecoderState:
 
     @property
     def ids(self) -> list[int]:
+        """What was fed, without the start and a prompt."""
         return self._fed[self._lead :]
 
     @property
     def tokens(self) -> list[str]:
+        """The same as strings."""
         return self._source.calls.inputs.target_tokens(self.ids)
 
     def feed(self, target: object) -> DecoderState:

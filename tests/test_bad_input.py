@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
+import c_interface
 import models
 import numpy as np
 import pytest
 from conftest import ISAS
+from test_prompts import language_model
 
-from s2s_engine import DecodeOptions, Engine, Model, S2SError, _core
+from s2s_engine import CancelToken, DecodeOptions, Engine, Model, S2SError, _core
 from s2s_engine.format import to_bytes
 from s2s_engine.graph import to_json
+from s2s_engine.handover import capsule_of
 from s2s_engine.operations import KINDS, OPERATIONS
 
 PAGE = Path(__file__).parent / "messages.txt"
@@ -136,6 +139,18 @@ OPTIONS: dict[str, Case] = {
     "a length that is a word": decode([4], max_length="long"),
     "a length that is a triple": decode([4], max_length=(1, 2, 3)),
     "a length of nothing": decode([4], max_length=(0, 0)),
+    "a length without a denominator": decode([4], max_length={"numerator": 3}),
+    "a length over nothing": decode([4], max_length={"numerator": 3, "denominator": 0}),
+    "a length with a word for more": decode([4], max_length={"factor": 2}),
+    "a length that is a fraction of nothing": decode(
+        [4], max_length={"numerator": 0, "denominator": 2}
+    ),
+    "a fraction of a length that is a float": decode(
+        [4], max_length={"numerator": 1.5, "denominator": 1}
+    ),
+    "a fraction of a length of which at most none is left": decode(
+        [4], max_length={"numerator": 1, "denominator": 1, "most": 0}
+    ),
     "a length with a negative factor": decode([4], max_length=(-1, 5)),
     "a length that is a float": decode([4], max_length=5.0),
     "a length of the source without a source": decode(
@@ -165,6 +180,8 @@ OPTIONS: dict[str, Case] = {
     "a length penalty that is a NaN": decode([4], length_penalty=float("nan")),
     "a huge length penalty": decode([4], length_penalty=11),
     "a kind of penalty that does not exist": decode([4], length_penalty_kind="wu"),
+    "a penalty of fewer tokens": decode([4], length_penalty_offset=-1),
+    "a penalty of half a token": decode([4], length_penalty_offset=0.5),
     "a negative minimum": decode([4], min_length=-1),
     "a minimum that is a float": decode([4], min_length=1.0),
     "a minimum beyond the maximum": decode([4], min_length=6, max_length=5),
@@ -267,6 +284,31 @@ OPTIONS: dict[str, Case] = {
     "memory of no source": lambda: engine().estimate_memory(0),
     "memory of a beam that is a float": lambda: engine().estimate_memory(5, beam_size=2.0),  # type: ignore[arg-type]
     "a stream of a model without a decoder": lambda: engine("tagger").stream([4]),
+    "a stream of nothing": lambda: engine().stream([]),
+    "a stream of an id that there is not": lambda: engine().stream([99]),
+    "a stream with an option that does not exist": lambda: engine().stream([4], beam=2),
+    "a stream of more steps than the model has": lambda: engine("gru_positions").stream(
+        [4], max_length=50
+    ),
+    "a stream with unknown tokens that nobody tells": lambda: engine().stream(
+        [4], replace_unknowns=True
+    ),
+    "a stream without a proof": lambda: list(engine().stream([4], exact=True, max_nodes=1)),
+    "a stream whose tokens are all forbidden": lambda: list(
+        engine().stream([4], suppress_tokens=list(range(models.TARGET)))
+    ),
+    "a stream that is too late": lambda: list(engine().stream([4], timeout=0.0)),
+    "prefixes of a single source": decode([4], prefix=[[4], None]),
+    "prefixes of a stream": lambda: engine().stream([4], prefix=[[4]]),
+    "fewer prefixes than sources": lambda: engine().decode_batch([[4], [5]], prefix=[[4]]),
+    "an iteration with fewer prefixes": lambda: list(
+        engine().decode_iter([[4], [5]], prefix=iter([[4]]))
+    ),
+    "a prefix that is no list": lambda: engine().decode_batch([[4], [5]], prefix=[[4], 5]),
+    "prefixes as an iterator for one source": decode([4], prefix=iter([[4]])),
+    "a dead end in a batch": lambda: engine().decode_batch(
+        [[4], [5]], suppress_tokens=list(range(models.TARGET))
+    ),
     "a state of a model without a decoder": lambda: engine("tagger").start([4]),
     "a token that a state does not know": lambda: engine().start([4]).feed(["zebra"]),
     "a snapshot that is a string": lambda: engine().resume("state"),  # type: ignore[arg-type]
@@ -431,6 +473,7 @@ CORE: dict[str, Case] = {
     "no hypotheses": lambda: run_core([[3]], hypotheses=0),
     "a rule that does not exist": lambda: _core.SearchRules(ended="go"),
     "a penalty that does not exist": lambda: _core.SearchRules(length_penalty_kind="wu"),
+    "a penalty of fewer tokens": lambda: _core.SearchRules(length_penalty_offset=-1),
     "a penalty that is a NaN": lambda: _core.SearchRules(length_penalty=float("nan")),
     "a coverage that is a NaN": lambda: _core.SearchRules(coverage_penalty=float("nan")),
     "a temperature of zero": lambda: _core.SearchRules(sampling=(0.0, 0, 1.0, 0)),
@@ -469,6 +512,49 @@ CORE: dict[str, Case] = {
     "decoding without a decoder": lambda: tagger_session().decode([[3]], _core.Request(), 5),
 }
 
+# What cannot leave Python, and what a session says that has.
+HANDED: dict[str, Case] = {
+    "no decoder": lambda: handed(models.tagger()),
+    "no engine": lambda: capsule_of("g2p.safetensors", None),
+    "no options": lambda: capsule_of(Engine.load(models.gru_plain()), cast(Any, {"beam_size": 5})),
+    "a warm-up for nothing": lambda: Engine.load(models.gru_plain()).warm_up(0),
+    "a warm-up without a beam": lambda: Engine.load(models.gru_plain()).warm_up(5, 0),
+    "a warm-up of a session for nothing": lambda: session_of_c().warm_up(0, 1, 1),
+    "logits": lambda: handed(models.lstm_luong(), return_logits=True),
+    "unknown tokens": lambda: handed(models.lstm_luong(), replace_unknowns="t3"),
+    "samples without a seed": lambda: handed(models.lstm_luong(), sampling_topk=3),
+    "a token that cancels": lambda: handed(models.lstm_luong(), cancel=CancelToken()),
+    "no alignment": lambda: handed(models.gru_plain(), return_attention=True),
+    "a length of no source": lambda: handed(language_model(), max_length="source"),
+    "an empty source": lambda: session_of_c().refusal([]),
+    "no source": lambda: session_of_c().refusal(),
+    "an id outside of the vocabulary": lambda: session_of_c().refusal([3, 11]),
+    "a negative id of the second source": lambda: session_of_c().refusal([3], [-1]),
+    "a source that is too long": lambda: session_of_c().refusal([3] * 10_001),
+    "no beam": lambda: session_of_c().refusal([3], beam_size=0),
+    "more hypotheses than the beam": lambda: session_of_c().refusal([3], num_hypotheses=2),
+    "a negative length": lambda: session_of_c().refusal([3], max_length=-1),
+    "a timeout that is no number": lambda: session_of_c().refusal([3], timeout=float("nan")),
+    "attention that there is not": lambda: session_of_c().refusal([3], attention=1),
+    "groups that do not divide the beam": lambda: session_of_c(beam_size=4, beam_groups=2).refusal(
+        [3], beam_size=3
+    ),
+    "a prefix that is too long": lambda: session_of_c(prefix=[4, 5]).refusal([3], max_length=2),
+    "an exact search of two": lambda: session_of_c(exact=True, max_length=4).refusal([3], [4]),
+    "more steps than the model has": lambda: c_interface.Session(
+        Engine.load(language_model())
+    ).refusal([3], max_length=65),
+    "a timeout of nothing": lambda: session_of_c().refusal([3], timeout=0.0),
+}
+
+
+def handed(model: Model, **options: Any) -> object:
+    return Engine.load(model)._hand_over(DecodeOptions(**options))
+
+
+def session_of_c(**options: Any) -> c_interface.Session:
+    return c_interface.Session(Engine.load(models.gru_plain()), DecodeOptions(**options))
+
 
 def both(model: Model) -> tuple[Document, dict[str, Any]]:
     return document(model), dict(model.tensors)
@@ -492,7 +578,9 @@ def state() -> _core.DecoderState:
 
 
 def batch(*inputs: Any, limit: int = 5, prompt: Any = None) -> object:
-    return _core.Batch(core_session(), _core.Request()).join([(0, list(inputs), limit, prompt)])
+    return _core.Batch(core_session(), _core.Request()).join(
+        [(0, list(inputs), limit, prompt, None)]
+    )
 
 
 def run_core(inputs: Any, *, beam: int = 1, hypotheses: int = 1, steps: int = 5) -> object:
@@ -505,6 +593,7 @@ SECTIONS: dict[str, dict[str, Case]] = {
     "Options": OPTIONS,
     "Loading": LOADING,
     "The core, called without Python's checks": CORE,
+    "Engines handed over to the C interface": HANDED,
 }
 HEAD = """\
 What the engine says about what it cannot take. Every line is a test of tests/test_bad_input.py;

@@ -76,7 +76,7 @@ def test_sentences_join_while_others_are_at_other_steps() -> None:
     steps: list[int] = []
     session = engine._session()
     batch = _core.Batch(session, _core.Request())
-    waiting = [(n, [[3] * length], length, None) for n, length in enumerate(lengths)]
+    waiting = [(n, [[3] * length], length, None, None) for n, length in enumerate(lengths)]
     left: list[int] = []
     batch.join([waiting.pop(0), waiting.pop(0)])
     while batch.live:
@@ -278,7 +278,7 @@ def test_a_progress_bar_without_rich_says_how_to_get_it(monkeypatch: Any) -> Non
 def test_a_batch_that_was_interrupted_makes_no_more_steps() -> None:
     session = ENGINE._session()
     batch = _core.Batch(session, _core.Request())
-    batch.join([(0, [[3, 4]], 12, None)])
+    batch.join([(0, [[3, 4]], 12, None, None)])
     token = CancelToken()
     token.cancel()
     assert batch.run(5, token) == [] and batch.stopped == "cancelled"

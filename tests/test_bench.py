@@ -62,8 +62,21 @@ def test_large_workloads_are_those_of_the_page() -> None:
     assert {len(source) for source in batch.sources} == {25}
     assert greedy.model.generation["max_length"] == 25 and not greedy.model.end
     step = cost.stages(greedy.model, positions=25, steps=25)[-1]
-    weights = 4 * 512 * (1024 + 512) + 4 * 512 * 1024 + 512 * 1024 + 32000 * 512
+    # the readout multiplies the state alone: the context half is folded into the memory
+    weights = 4 * 512 * (1024 + 512) + 4 * 512 * 1024 + 512 * 512 + 32000 * 512
     assert step.bytes == 4 * (weights + 25 * 1024) and step.times == 25
+    # a screened output layer: a byte a weight at each step, in float32 at every 32nd
+    output = greedy.model.graphs["decoder"].nodes[-1].weights["weight"]
+    for steps, times in ((25, 1), (33, 2)):
+        sizes = {"positions": 25, "steps": steps, "screened": [output]}
+        *_, deferred, screened = cost.stages(greedy.model, **sizes)
+        assert screened.bytes == step.bytes - 3 * 512 * 32000
+        assert screened.int8_multiply_adds == 512 * 32000
+        assert screened.multiply_adds == step.multiply_adds - 512 * 32000
+        assert (deferred.times, deferred.bytes) == (times, 4 * 512 * 32000)
+        assert deferred.times * deferred.multiply_adds == steps * 512 * 32000
+        *_, five = cost.stages(greedy.model, beam=5, **sizes)
+        assert five.int8_multiply_adds == 0
 
 
 def test_weights_are_of_a_fixed_seed() -> None:
@@ -98,7 +111,7 @@ def test_compute_types_change_bytes() -> None:
     model = gru_model(30, 74)
     sizes = {
         type_: cost.stages(model, positions=8, steps=8, types=dict.fromkeys(model.tensors, type_))
-        for type_ in cost.BYTES
+        for type_ in ("float32", "bfloat16", "int8")
     }
     assert sizes["float32"][-1].bytes == 4 * sizes["int8"][-1].bytes
     assert sizes["bfloat16"][-1].bytes == 2 * sizes["int8"][-1].bytes
@@ -128,7 +141,31 @@ def test_a_stage_takes_the_longer_of_reading_and_multiplying() -> None:
     multiplies = cost.Stage("", 3, 1e9, 1e10, 1)
     assert cost.seconds(multiplies, MACHINE) == pytest.approx(3 * 0.1)
     assert cost.limit([reads, multiplies], MACHINE) == pytest.approx(0.33)
-    assert cost.limit([multiplies], MACHINE, int8=True) == pytest.approx(3 * 0.025)
+    of_bytes = cost.Stage("", 3, 1e9, 0, 1, 1e10)
+    assert cost.limit([of_bytes], MACHINE) == pytest.approx(3 * 0.025)
+    assert cost.limit([reads, of_bytes], replace(MACHINE, int8=None)) is None, "not a limit"
+
+
+def test_products_of_bytes_are_counted_apart() -> None:
+    model = luong_model(hidden=64, embedding=8, layers=1, vocabulary=20, steps=4)
+    types = {name: "int8" for name in model.tensors if name.endswith("weight_hh")}
+    given = {"positions": 8, "steps": 8, "beam": 5}
+    wide, mixed = cost.stages(model, **given)[-1], cost.stages(model, **given, types=types)[-1]
+    assert mixed.int8_multiply_adds == 5 * 256 * 64
+    assert mixed.multiply_adds == wide.multiply_adds - mixed.int8_multiply_adds
+    assert mixed.bytes == wide.bytes - 3 * 256 * 64
+
+
+def test_what_is_folded_is_multiplied_once_a_sentence() -> None:
+    """The context half of the readout, 64 of its 128 columns, and the cell's embedding."""
+    model = luong_model(hidden=64, embedding=8, layers=1, vocabulary=20, steps=4)
+    *sentence, step = cost.stages(model, positions=8, steps=4)
+    read = 256 * 64 + 256 * 64 + 64 * 64 + 20 * 64
+    assert step.bytes == 4 * (read + 8 * (64 + 64))
+    acts = 64 + 1 * 8 + 5 * 64 + 20
+    assert step.multiply_adds == read + 8 * 128 + acts * cost.ACTIVATION
+    folded = [stage for stage in sentence if stage.name == "linear"]
+    assert (folded[-1].bytes, folded[-1].multiply_adds) == (4 * 64 * 64, 8 * 64 * 64)
 
 
 # --- measuring ---
@@ -294,11 +331,22 @@ def test_rates_that_kernels_reach_are_shares_of_the_machines() -> None:
     found = limits.parsed(copy.deepcopy(PRINTED))
     machine = found.machines[1]
     assert machine.int8 is None
-    reached = found.reached(machine)
-    assert reached.read == {1048576: 50.0}
+    reached = found.reached(1)
+    assert reached is not None and reached.read == {1048576: 50.0}
     assert reached.fma == 50.0, "a share above one is noise"
-    assert replace(found, kernels=[]).reached(machine) is machine
+    assert replace(found, kernels=[]).reached(1) is machine
+    assert found.reached(2) is None
     assert found.as_json()["machines"][0]["read"] == [[1048576, 100.0]]
+
+
+def test_without_the_program_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SIZES", (1 << 15, 1 << 17))
+    found = limits.by_engine()
+    assert limits.unknown().machines == found.machines == {} and found.reached(2) is None
+    rates = found.reached(1)
+    assert rates is not None and set(rates.read) == {1 << 15, 1 << 17}
+    assert min(rates.read.values()) > 0 and rates.fma > 0 and rates.int8 is None
+    assert "not built" in text.limit({"limits": found.as_json()})
 
 
 # --- reports ---
@@ -544,3 +592,33 @@ def test_a_model_without_a_decoder_is_refused(tmp_path: Path) -> None:
     m.build().save(path)
     with pytest.raises(InputError, match="bench takes models with an encoder of ids and a decoder"):
         run.chosen(options.Options(model=str(path)))
+
+
+# --- what calls cost ---
+
+
+def test_the_parts_of_a_step_are_all_of_it() -> None:
+    """The clock in the core counts steps and changes no bit; times are not looked at."""
+    engine = Engine.load(luong_model(hidden=8, embedding=8, layers=1, vocabulary=40, steps=6))
+    session, request = engine._session(), s2s_engine._core.Request(3)
+    before = session.decode([[4, 5]], request, 6).hypotheses
+    times = session.time_steps([[4, 5]], request, 6)
+    assert times.pop("steps") == 6
+    assert set(times) == {"graph", "states", "rank", "search"}
+    assert all(seconds > 0 for seconds in times.values())
+    after = session.decode([[4, 5]], request, 6).hypotheses
+    assert [(h[0], h[1].tobytes()) for h in before] == [(h[0], h[1].tobytes()) for h in after]
+
+
+def test_the_benchmark_of_calls_runs() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / "benchmarks" / "pipeline.py").exists():
+        pytest.skip("benchmarks are not in this tree")
+    package = str(Path(s2s_engine.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pipeline", "--rounds", "1"],
+        cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": package},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for figure in ("prepared options", "keywords", "W2, beam 5: of a step", "decode_batch, 64"):
+        assert figure in done.stdout

@@ -150,7 +150,7 @@ def test_a_penalty_and_a_rule_are_those_of_the_engine(command: Command, luong: P
     assert f"{plain[0].score:.6f}" not in ran.out
     assert command("decode", luong, "--early-stop", "never") == Ran(
         2, "", "s2s-engine: early_stop is 'never', must be one of exact, patience, opennmt, "
-        "fairseq, marian\n")  # fmt: skip
+        "fairseq, marian, joeynmt\n")  # fmt: skip
 
 
 def test_every_option_of_the_search_can_be_given_by_name(command: Command, luong: Path) -> None:

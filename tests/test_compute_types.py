@@ -284,6 +284,23 @@ def test_auto_takes_a_narrower_type_only_where_it_is_clearly_faster(
     assert fastest({"float32": float32, "bfloat16": bfloat16, "int8": int8}) == expected
 
 
+@pytest.mark.parametrize(
+    ("float32", "bfloat16", "int8", "expected"),
+    [
+        (1.0, 1.2, 1.2, "float32"),
+        (1.0, 1.05, 1.2, "bfloat16"),
+        (1.0, 1.2, 1.05, "int8"),
+        (1.0, 0.5, 0.6, "bfloat16"),
+        (1.0, 0.5, 0.5, "int8"),
+    ],
+)
+def test_auto_takes_no_type_that_is_slower_with_the_rows_of_a_beam(
+    float32: float, bfloat16: float, int8: float, expected: str
+) -> None:
+    one = {"float32": 1.0, "bfloat16": 0.6, "int8": 0.3}
+    assert fastest(one, {"float32": float32, "bfloat16": bfloat16, "int8": int8}) == expected
+
+
 def test_what_auto_chose_is_told_and_gives_the_same_bits_again() -> None:
     model = MODELS["lstm"]
     xs = sources(model)

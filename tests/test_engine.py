@@ -435,7 +435,7 @@ from s2s_engine import Engine
 engine = Engine.load(models.lstm_luong(), threads=2)
 xs = [[n % 11, n % 7] for n in range(64)]
 expected = [r.ids for r in engine.decode_batch(xs, batch_size=4)]
-for _ in range(10):
+for _ in range(100):
     child = os.fork()
     if child == 0:
         found = [r.ids for r in engine.decode_batch(xs, batch_size=4)]
@@ -451,7 +451,7 @@ for _ in range(10):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_fork_after_threads_were_used_decodes() -> None:
-    subprocess.run([sys.executable, "-c", FORK, TESTS], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", FORK, TESTS], check=True, timeout=200)
 
 
 # --- life of an engine ---
@@ -580,7 +580,7 @@ def test_the_instruction_set_named_is_the_one_that_runs() -> None:
     for isa, table in tables.items():
         assert len(set(table)) == len(table) >= 13
         path, start, size = mapped(table)
-        assert "_core" in path
+        assert "libs2s_engine" in path
         # File offsets: objdump wants raw bytes, for sections and segments need not lie alike.
         code = Path(path).read_bytes()[start : start + size]
         listing = disassembled(code)

@@ -3,6 +3,7 @@ environment, idleness and memory. Knows processes; never what is decoded."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import itertools
@@ -240,7 +241,11 @@ def states_of_main(pid: int) -> str:
 
 def states_of(tasks: Path) -> list[str]:
     """What the kernel says of a process's threads: R runs or could, S waits for something."""
-    return [(task / "stat").read_text().rsplit(")", 1)[1].split()[0] for task in tasks.iterdir()]
+    states = []
+    for task in tasks.iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            states.append((task / "stat").read_text().rsplit(")", 1)[1].split()[0])
+    return states
 
 
 GROWTH = """

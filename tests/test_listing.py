@@ -10,7 +10,7 @@ import pytest
 
 from s2s_engine.builder import ModelBuilder
 from s2s_engine.format import read_header
-from s2s_engine.listing import Products, as_json, listing, products
+from s2s_engine.listing import as_json, listing
 from s2s_engine.model import Model
 from s2s_engine.self_test import attach
 
@@ -27,28 +27,33 @@ luong: format 1, {size:,} bytes
   self-test   none
   provenance  source 'tests/models.py'
 
-encoder: 144 multiply-adds per sentence, 600 more per source position
+encoder: 144 multiply-adds and 864 bytes per sentence, 360 and 1,152 per source position
   inputs
     tokens: ids[11]
   nodes
     embedding[S, 5] = embedding(x=tokens)   weight 11x5
     lstm.sequence[S, 6], lstm.h[6], lstm.c[6] = lstm(x=embedding, direction=forward)   \
 weight_ih 24x5, weight_hh 24x6, bias_ih 24, bias_hh 24
+      0 multiply-adds and 0 bytes per sentence, 144 and 576 per source position
     lstm_2.sequence[S, 6], lstm_2.h[6], lstm_2.c[6] = lstm(x=embedding, direction=backward)   \
 weight_ih 24x5, weight_hh 24x6, bias_ih 24, bias_hh 24
+      0 multiply-adds and 0 bytes per sentence, 144 and 576 per source position
     concat[S, 12] = concat(x=[lstm.sequence; lstm_2.sequence])
     concat_2[12] = concat(x=[lstm.h; lstm_2.h])
     concat_3[12] = concat(x=[lstm.c; lstm_2.c])
     linear[6] = linear(x=concat_2)   weight 6x12
+      72 multiply-adds and 288 bytes per sentence
     linear_2[6] = linear(x=concat_3)   weight 6x12
+      72 multiply-adds and 288 bytes per sentence
     linear_3[S, 6] = linear(x=concat)   weight 6x12
+      0 multiply-adds and 288 bytes per sentence, 72 and 0 per source position
   outputs
     memory = concat[S, 12]
     keys = linear_3[S, 6]
     h = linear[6]
     c = linear_2[6]
 
-decoder: 546 multiply-adds per step, 18 more per source position
+decoder: 450 multiply-adds and 1,800 bytes per step, 18 and 72 per source position
   inputs
     token: id[9]
   states
@@ -59,10 +64,14 @@ decoder: 546 multiply-adds per step, 18 more per source position
     embedding[4] = embedding(x=token)   weight 9x4
     lstm_cell.h[6], lstm_cell.c[6] = lstm_cell(x=[embedding; state.feed], h=state.h, c=state.c)   \
 weight_ih 24x10, weight_hh 24x6, bias_ih 24, bias_hh 24
+      288 multiply-adds and 1,152 bytes per step
     attention.context[12], attention.weights[S, 1] = attention(query=lstm_cell.h, \
 keys=encoder.keys, values=encoder.memory, score=dot)
+      0 multiply-adds and 0 bytes per step, 18 and 72 per source position
     linear[6] = linear(x=[attention.context; lstm_cell.h], activation=tanh)   weight 6x18
+      108 multiply-adds and 432 bytes per step
     linear_2[9] = linear(x=linear)   weight 9x6
+      54 multiply-adds and 216 bytes per step
   outputs
     logits = linear_2[9]
     alignment = attention.weights[S, 1]"""
@@ -148,20 +157,6 @@ def test_strings_of_a_file_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in listed(model, tmp_path) and "\x9b" not in listed(model, tmp_path)
 
 
-def test_products_are_counted_by_hand() -> None:
-    model = models.gru_additive()
-    types = model.types()
-    shapes = {name: array.shape for name, array in model.tensors.items()}
-    # Two GRUs (18x5 and 18x6), keys 7x12; the initial state 6x6.
-    assert products(model.graphs["encoder"], types["encoder"], shapes) == Products(
-        once=36, per_position=2 * (18 * 5 + 18 * 6) + 7 * 12
-    )
-    # The query 7x6, the cell 18x16 and 18x6, the logits 9x22; v over 7 keys, context of 12.
-    assert products(model.graphs["decoder"], types["decoder"], shapes) == Products(
-        once=7 * 6 + 18 * 16 + 18 * 6 + 9 * 22, per_position=7 + 12
-    )
-
-
 def test_the_json_is_the_document_and_what_is_counted(tmp_path: Path) -> None:
     model = models.lstm_luong()
     path = saved(model, tmp_path)
@@ -170,7 +165,14 @@ def test_the_json_is_the_document_and_what_is_counted(tmp_path: Path) -> None:
     assert fields["parameters"] == sum(array.size for array in model.tensors.values())
     assert fields["tensor_bytes"] == 4 * fields["parameters"]
     assert fields["file_size"] == path.stat().st_size
-    assert fields["multiply_adds"]["decoder"] == {"once": 546, "per_position": 18}
+    step = fields["work"]["decoder"]["per_step"]
+    assert step == {
+        "bytes": 1800, "multiply_adds": 450, "position_bytes": 72, "position_multiply_adds": 18
+    }  # fmt: skip
+    nodes = fields["work"]["decoder"]["nodes"]
+    assert set(nodes) == {"lstm_cell", "attention", "linear", "linear_2"}
+    for key, whole in step.items():
+        assert sum(node[key] for node in nodes.values()) == whole
     assert fields["tensors"]["decoder.embedding.weight"] == {"dtype": "F32", "shape": [9, 4]}
 
 

@@ -16,12 +16,22 @@ import models
 import numpy as np
 import pytest
 from conftest import ISAS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tables import STEPS, bits, loaded
 
-from s2s_engine import Engine, InputError, ModelBuilder
+from s2s_engine import Engine, InputError, ModelBuilder, NumericalError
 from s2s_engine.portable import logarithm
 from s2s_engine.reference_search import log_softmax
-from s2s_engine.search_rules import PRESETS, coverage_of, score_of
+from s2s_engine.search_rules import (
+    ENDED,
+    LIMIT,
+    PRESETS,
+    STOP,
+    SearchRule,
+    coverage_of,
+    score_of,
+)
 
 
 def draws(
@@ -109,6 +119,34 @@ def test_core_finds_the_bits_of_the_reference(seed: int) -> None:
         assert found == outcome(reference, x, options), (table, x, options)
         kinds.add(type(found))
     assert kinds == {list, str}  # results, and dead ends
+
+
+@settings(max_examples=300, deadline=None)
+@given(rng=st.randoms(use_true_random=False))
+def test_any_options_mean_the_same_in_every_call(rng: random.Random) -> None:
+    """Core and reference; decode, batch, iteration and stream; the score of what was found."""
+    ((table, x, options),) = draws(rng, 1)
+    if rng.random() < 0.5:
+        del options["early_stop"]
+        options["search"] = SearchRule(
+            rng.choice(list(ENDED)), rng.choice(list(STOP)), rng.choice(list(LIMIT))
+        )
+        if options["search"].stop == "count":
+            options["patience"] = 4.0
+    engine, reference = loaded(**table)
+    found = outcome(engine, x, options)
+    assert found == outcome(reference, x, options)
+    together = engine.decode_batch([x, x, x], batch_size=2, return_exceptions=True, **options)
+    lazy = list(engine.decode_iter([x] * 3, batch_size=2, return_exceptions=True, **options))
+    if isinstance(found, str):  # a dead end, or what is wrong with the options
+        assert all(found in str(one) for one in (*together, *lazy))
+        return
+    for one in (*together, *lazy):
+        assert not isinstance(one, Exception) and bits(one) == found
+    stream = engine.stream(x, **options)
+    ids = [step.id for step in stream]
+    assert stream.result is not None and bits(stream.result) == found
+    assert ids == found[0][0]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -502,3 +540,26 @@ def test_a_model_file_keeps_options(tmp_path: Any) -> None:
         free = {"suppress_tokens": None, "repetition_penalty": 1.0, "prefix": None,
                 "allowed_tokens": None}  # fmt: skip
         assert bits(engine.decode([3, 4], **free)) == bits(plain.decode([3, 4]))
+
+
+def sums_of(first: list[float], second: list[float]) -> Any:
+    """A model whose log-probabilities are these sums, which leave float32 where both are -3e38; the
+    reference's float64 holds them."""
+    m = ModelBuilder(target=len(first))
+    d = m.decoder
+    ids = d.embedding(d.token, np.array([first] * len(first), np.float32))
+    steps = d.embedding(d.step(8), np.array([second] * 8, np.float32))
+    d.output(log_probabilities=d.add(ids, steps))
+    return m.build(start=1, end=[0], generation={"max_length": 4})
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_log_probabilities_that_are_all_minus_infinity(beam: int) -> None:
+    far = -3e38
+    nothing = sums_of([far] * 4, [far] * 4)
+    with pytest.raises(NumericalError, match="step 0"):
+        Engine.load(nothing).decode([], beam_size=beam, num_hypotheses=beam)
+    one = sums_of([far, far, -1.0, far], [far, far, -1.0, far])
+    found = Engine.load(one).decode([], beam_size=beam, num_hypotheses=beam)
+    assert [h.ids for h in found.hypotheses] == [[2, 2, 2, 2]]
+    assert (found.hypotheses[0].log_prob, found.hypotheses[0].finish_reason) == (-8.0, "length")

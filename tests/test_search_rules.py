@@ -19,7 +19,7 @@ from tables import STEPS, bits, loaded, table_model
 
 from s2s_engine import DecodeOptions, Engine, InputError
 from s2s_engine.reference_search import checked_log_probs, search
-from s2s_engine.search_rules import ENDED, LIMIT, PENALTIES, PRESETS, STOP, SearchRule
+from s2s_engine.search_rules import COUNTING, ENDED, LIMIT, PENALTIES, PRESETS, STOP, SearchRule
 
 Ids: TypeAlias = tuple[int, ...]
 Scored: TypeAlias = list[tuple[Ids, float]]
@@ -53,9 +53,10 @@ def draws(rule: SearchRule, count: int) -> Iterator[tuple[dict[str, Any], dict[s
             "min_length": rng.choice((0, 0, rng.randint(0, length))),
             "length_penalty": alpha,
             "length_penalty_kind": kind,
+            "length_penalty_offset": rng.choice((0, 0, 1, 7)),
             "search": rule,
         }
-        if rule.stop == "count":
+        if rule.stop in COUNTING:
             options["patience"] = rng.choice((1.0, 1.5, 2.0))
         yield {"seed": rng.randrange(20), **table}, options
 
@@ -95,7 +96,7 @@ def test_beam_of_one_is_greedy_under_every_rule(rule: SearchRule) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=WORDS)
 def test_score_gives_the_bits_of_decode_under_every_penalty(rule: SearchRule) -> None:
     for table, options in draws(rule, 20):
-        penalty = {name: options[name] for name in ("length_penalty", "length_penalty_kind")}
+        penalty = {name: options[name] for name in options if name.startswith("length_penalty")}
         for executor in loaded(**table):
             for h in executor.decode([1], **options).hypotheses:
                 end = table["end"]
@@ -351,8 +352,72 @@ def staying(
     return best_of(list(results.items()) + cut, n_best)
 
 
+def opennmt3(
+    table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
+) -> Scored:
+    """As `opennmt`, but a sentence is done only in a step whose best place ends, all that live at
+    the limit count as ended, and the start token is part of a length."""
+    places: Scored = [((), 0.0)]
+    finished: Scored = []
+    for step in range(1, max_length + 1):
+        parents = [place for place in places if place[0][-1:] != (END,)]
+        places = ranked(table, parents, END if step <= min_length else None)[:beam]
+        ended = [step == max_length or ids[-1] == END for ids, _ in places]
+        finished += [
+            (ids, x / (step + 1) ** alpha)
+            for (ids, x), over in zip(places, ended, strict=True)
+            if over
+        ]
+        if ended[0] and len(finished) >= n_best:
+            break
+    return best_of(finished, n_best)
+
+
+def opennmt23(
+    table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
+) -> Scored:
+    """As `opennmt3`, but a sentence is done once its best place has ended in any step and as many
+    have ended as the beam is wide."""
+    places: Scored = [((), 0.0)]
+    finished: Scored = []
+    was_first = False
+    for step in range(1, max_length + 1):
+        parents = [place for place in places if place[0][-1:] != (END,)]
+        places = ranked(table, parents, END if step <= min_length else None)[:beam]
+        last = step == max_length
+        was_first = was_first or places[0][0][-1] == END
+        finished += [(i, x / (step + 1) ** alpha) for i, x in places if last or i[-1] == END]
+        if was_first and len(finished) >= beam:
+            break
+    return best_of(finished, n_best)
+
+
+def joeynmt(
+    table: Table, *, beam: int, n_best: int, max_length: int, min_length: int, alpha: float
+) -> Scored:
+    """Ended hypotheses grow like all others; one counts when its first end is its last id. A place
+    is closed for good once an end, first or not, has stood in it."""
+    places: Scored = [((), 0.0)]
+    finished: Scored = []
+    closed: set[int] = set()
+    for step in range(1, max_length + 1):
+        places = ranked(table, places, END if step <= min_length else None)[:beam]
+        closed |= {n for n in range(beam) if n >= len(places) or places[n][0][-1] == END}
+        last = step == max_length
+        for ids, total in places:
+            ends = ids.count(END)
+            if (ends == 0 and last) or (ends == 1 and ids[-1] == END):
+                finished.append((ids, total / ((5 + step) / 6) ** alpha))
+        if len(closed) == beam:
+            break
+    return best_of(finished, n_best)
+
+
 PROGRAMS = {
     "opennmt": (opennmt, PRESETS["opennmt"]),
+    "opennmt23": (opennmt23, SearchRule("place", "both", "compete")),
+    "opennmt3": (opennmt3, SearchRule("place", "head", "compete")),
+    "joeynmt": (joeynmt, PRESETS["joeynmt"]),
     "fairseq": (fairseq, PRESETS["fairseq"]),
     "marian": (marian, PRESETS["marian"]),
     "patience": (patience, PRESETS["patience"]),
@@ -378,6 +443,8 @@ def test_rule_finds_what_the_program_finds(name: str) -> None:
             table(seed), rule, beam_size=beam, num_hypotheses=n_best, length_penalty=alpha,
             # The end counts for us: in fairseq one more id, under a minimum one more too.
             max_length=longest + (name == "fairseq"), min_length=shortest + 1 if shortest else 0,
+            length_penalty_kind="gnmt" if name == "joeynmt" else "power",
+            length_penalty_offset=int(name in ("opennmt23", "opennmt3")),
         )  # fmt: skip
         assert [ids for ids, _ in found] == [ids for ids, _ in expected]
         assert [x for _, x in found] == pytest.approx([x for _, x in expected], rel=1e-14)

@@ -85,6 +85,40 @@ def test_a_beam_gives_tokens_before_it_has_ended() -> None:
     assert early > 30
 
 
+def test_an_exact_search_and_unknown_tokens_are_told_once_they_are_certain() -> None:
+    engine = Engine.load(models.lstm_luong())
+    stream = engine.stream(X, exact=True, max_length=5, num_hypotheses=2, beam_size=2)
+    expected = engine.decode(X, exact=True, max_length=5, num_hypotheses=2, beam_size=2)
+    assert [step.id for step in stream] == expected.ids
+    assert stream.result is not None and bits(stream.result) == bits(expected)
+    plain = engine.decode(X, max_length=9)
+    unknown = plain.ids[2]
+    at = plain.ids.index(unknown)
+    options: dict[str, Any] = {"max_length": 9, "replace_unknowns": plain.tokens[2]}
+    replaced = engine.decode(X, **options)
+    token, made = CancelToken(), [0]
+    token._on_check = lambda: made.__setitem__(0, made[0] + 1)
+    when, tokens = [], []
+    for step in engine.stream(X, cancel=token, **options):
+        when.append(made[0])
+        tokens.append(step.token)
+    assert tokens == replaced.tokens != plain.tokens
+    assert when == sorted(when) and len(set(when[:at])) == at  # one with each step,
+    assert len(set(when[at:])) == 1  # and the rest at the end
+    with pytest.raises(InputError, match="does not tell which token is unknown"):
+        engine.stream(X, replace_unknowns=True)
+
+
+def test_an_exact_stream_is_interrupted() -> None:
+    engine, token = Engine.load(models.lstm_luong()), CancelToken()
+    stream = engine.stream(X, exact=True, max_length=5, cancel=token)
+    token.cancel()
+    with pytest.raises(DecodeCancelled):
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
 def test_a_stream_that_is_left_gives_its_session_back() -> None:
     engine = Engine.load(models.lstm_luong())
     for leave in ("close", "with", "del"):

@@ -4,7 +4,8 @@
 // of models. Built with -DS2S_BENCHMARKS=ON.
 //
 // The limit of a kernel is the longer of reading its bytes, as fast as `read_all` reads as many,
-// and of its operations, as fast as `multiply_add` makes them. An exp or tanh counts as 16 fma.
+// and of its operations, as fast as `multiply_add` (of bytes, `dot_bytes`) makes them. An exp or
+// tanh counts as 16 fma.
 #include "kernels/kernels.h"
 
 #include <algorithm>
@@ -85,9 +86,9 @@ double rate_of(int64_t (*work)(int64_t, float*) noexcept) {  // GFLOP/s of one t
 // --- the limits of all threads together ---
 
 // The sum of what `threads` threads reach at the same time, the best of some rounds.
-double together(int threads, const std::function<double(int)>& rate) {
+double together(int threads, int rounds, const std::function<double(int)>& rate) {
   double best = 0;
-  for (int round = 0; round < 7; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     std::vector<double> rates(static_cast<std::size_t>(threads));
     std::vector<std::thread> team;
     for (int t = 0; t < threads; ++t)
@@ -107,14 +108,16 @@ void print_limits(int threads, const char* end) {
     const int64_t part = bytes / threads / 1024 * 1024;
     const float* data = buffer(bytes);
     const double rate =
-        together(threads, [=](int t) { return read_rate(data + t * part / 4, part); });
+        together(threads, 7, [=](int t) { return read_rate(data + t * part / 4, part); });
     std::printf("%s[%lld, %.1f]", comma, static_cast<long long>(bytes), rate);
     comma = ", ";
   }
-  const double fma = together(threads, [](int) { return rate_of(bench::multiply_add); });
+  constexpr int rounds = 60;  // short ones
+  const double fma = together(threads, rounds, [](int) { return rate_of(bench::multiply_add); });
   float keep = 1.0F;
   const bool bytes = bench::dot_bytes(1, &keep) > 0;
-  const double dot = bytes ? together(threads, [](int) { return rate_of(bench::dot_bytes); }) : 0.0;
+  const double dot =
+      bytes ? together(threads, rounds, [](int) { return rate_of(bench::dot_bytes); }) : 0.0;
   std::printf("], \"gflops\": %.1f, \"int8_gops\": %.1f}%s\n", fma, dot, end);
 }
 
@@ -126,6 +129,7 @@ struct Case {
   double bytes;
   double operations;
   Work work;
+  bool int8 = false;
 };
 
 int64_t readable(const Case& one) {
@@ -137,12 +141,13 @@ int64_t readable(const Case& one) {
 void print_cases(const std::vector<Case>& cases) {
   std::vector<std::vector<double>> times(cases.size());
   std::map<int64_t, double> rates;
-  double peak = 0;
+  double fma = 0, dot = 0;
   for (int round = 0; round < kRounds; ++round) {
     for (std::size_t n = 0; n < cases.size(); ++n) {
       const int64_t bytes = readable(cases[n]);
       rates[bytes] = std::max(rates[bytes], read_rate(buffer(bytes), bytes));
-      peak = std::max(peak, rate_of(bench::multiply_add));
+      fma = std::max(fma, rate_of(bench::multiply_add));
+      dot = std::max(dot, rate_of(bench::dot_bytes));
       times[n].push_back(time_of(cases[n].work));
     }
   }
@@ -150,7 +155,8 @@ void print_cases(const std::vector<Case>& cases) {
     const Case& one = cases[n];
     std::sort(times[n].begin(), times[n].end());
     const double ns = times[n].front(), rate = rates[readable(one)];
-    const double limit = std::max(one.bytes / rate, one.operations / peak);
+    const double peak = one.int8 ? dot : fma;  // 0: unknown
+    const double limit = std::max(one.bytes / rate, peak > 0 ? one.operations / peak : 0.0);
     std::printf("  {\"group\": \"%s\", \"name\": \"%s\", \"bytes\": %.0f, \"operations\": %.0f,",
                 one.group.c_str(), one.name.c_str(), one.bytes, one.operations);
     std::printf(" \"ns\": %.1f, \"median_ns\": %.1f, \"read_gb_per_s\": %.1f,", ns,
@@ -167,13 +173,19 @@ float* operand(int64_t floats) {
   return all.back().floats();
 }
 
-// out [rows, outputs] = W x, weights in float32 or, `words`, in bfloat16.
-Linear product(int64_t rows, int64_t depth, int64_t outputs, bool words) {
+// out [rows, outputs] = W x, weights of `size` bytes: float32, bfloat16 or int8, which takes the
+// time to quantise the inputs, too.
+Linear product(int64_t rows, int64_t depth, int64_t outputs, int64_t size) {
   auto* segment = new Segment{{operand(rows * depth), depth, nullptr}, depth};
   Linear linear;
-  const float* weight = operand(outputs * depth / (words ? 2 : 1));
-  linear.weight = words ? nullptr : weight;
-  linear.words = words ? reinterpret_cast<const uint16_t*>(weight) : nullptr;
+  const float* weight = operand(outputs * depth * size / 4);
+  if (size == 4) linear.weight = weight;
+  if (size == 2) linear.words = reinterpret_cast<const uint16_t*>(weight);
+  if (size == 1)
+    linear.bytes = {.weight = reinterpret_cast<const int8_t*>(weight),
+                    .scale = operand(outputs),
+                    .offset = reinterpret_cast<const int32_t*>(operand(outputs)),
+                    .scratch = operand(rows * quantised_stride(depth))};
   linear.segments = segment;
   linear.segment_count = 1;
   linear.depth = depth;
@@ -194,19 +206,22 @@ void add_products(std::vector<Case>& cases, const Kernels& kernels) {
   const struct {
     int64_t depth, outputs;
   } shapes[] = {{128, 64}, {256, 512}, {1024, 2048}, {512, 32000}};
-  for (const bool words : {false, true}) {
+  for (const int64_t size : {4, 2, 1}) {
     for (const int64_t rows : {1, 5, 24, 64}) {
-      if (words && rows > 5) continue;
+      if (size == 2 && rows > 5) continue;
       for (const auto& shape : shapes) {
         const double weights = static_cast<double>(shape.depth * shape.outputs);
-        const double bytes = weights * (words ? 2 : 4);
-        const Linear linear = product(rows, shape.depth, shape.outputs, words);
+        const double bytes = weights * static_cast<double>(size);
+        const Linear linear = product(rows, shape.depth, shape.outputs, size);
         const std::string name = std::to_string(shape.outputs) + " x " +
                                  std::to_string(shape.depth) + ", " + sized(bytes);
         const std::string group = "product of " + std::to_string(rows) +
-                                  (rows == 1 ? " row" : " rows") + (words ? ", bfloat16" : "");
+                                  (rows == 1 ? " row" : " rows") +
+                                  (size == 2   ? ", bfloat16"
+                                   : size == 1 ? ", int8"
+                                               : "");
         cases.push_back({group, name, bytes, 2.0 * weights * static_cast<double>(rows),
-                         [&kernels, linear] { kernels.linear(linear); }});
+                         [&kernels, linear] { kernels.linear(linear); }, size == 1});
       }
     }
   }
@@ -216,7 +231,7 @@ void add_cells(std::vector<Case>& cases, const Kernels& kernels) {
   for (const int64_t size : {256, 512, 1024}) {
     for (const int64_t rows : {1, 5}) {
       const double weights = static_cast<double>(4 * size * 2 * size);
-      const Linear gates = product(rows, 2 * size, 4 * size, false);
+      const Linear gates = product(rows, 2 * size, 4 * size, 4);
       LstmGates cell;
       cell.gates = {gates.out.data, gates.out.stride, nullptr};
       cell.c = {operand(rows * size), size, nullptr};

@@ -16,7 +16,7 @@ float read_all(int way, const float* data, int64_t bytes) noexcept;
 // were, an fma being two.
 int64_t multiply_add(int64_t count, float* keep) noexcept;
 
-// The same of 8-bit products with sums of four in 32 bits (VNNI), or 0 where this CPU has none.
+// The same of 8-bit products, exact, with sums of four in 32 bits; 0 where nobody has written how.
 int64_t dot_bytes(int64_t count, float* keep) noexcept;
 
 }  // namespace s2s::bench

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "bindings/constraints.h"
+#include "bindings/library.h"
 #include "bindings/rules.h"
-#include "engine/session.h"
 
-namespace s2s {
+namespace s2s::python {
 
 using Floats = py::array_t<float, py::array::c_style>;
 
@@ -163,4 +163,4 @@ class Prompt {
   std::span<const int32_t> view_;
 };
 
-}  // namespace s2s
+}  // namespace s2s::python

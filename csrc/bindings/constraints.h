@@ -15,7 +15,7 @@
 
 #include "bindings/rules.h"
 
-namespace s2s {
+namespace s2s::python {
 
 namespace py = pybind11;
 
@@ -98,6 +98,13 @@ inline std::shared_ptr<Constraints> make_constraints(
   return made;
 }
 
+// The same, with another prefix; the automaton is shared.
+inline std::shared_ptr<Constraints> with_prefix(const Constraints& given, Ids prefix) {
+  auto made = std::make_shared<Constraints>(given);
+  made->prefix = std::move(prefix);
+  return made;
+}
+
 // For callers that do not come through Python's options.
 inline void check_constraints(const SearchRules& rules, int64_t vocabulary) {
   if (rules.constraints == nullptr) return;
@@ -114,4 +121,4 @@ inline void check_constraints(const SearchRules& rules, int64_t vocabulary) {
   if (given.automaton != nullptr) check("allowed_tokens", given.automaton->tokens);
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

@@ -7,7 +7,7 @@
 
 #include "core/errors.h"
 
-namespace s2s {
+namespace s2s::python {
 
 inline const char* python_class(ErrorKind kind) {
   switch (kind) {
@@ -27,4 +27,4 @@ inline pybind11::object python_error(const Error& error) {
   return classes.attr(python_class(error.kind()))(error.what());
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

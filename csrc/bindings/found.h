@@ -9,7 +9,7 @@
 #include "bindings/arguments.h"
 #include "bindings/watch.h"
 
-namespace s2s {
+namespace s2s::python {
 
 // (ids, token_log_probs, log_prob, score, reason, alignment or None); an alignment is
 // (target, source), or (heads, target, source).
@@ -60,4 +60,4 @@ class Found {
   Stopped stopped_;
 };
 
-}  // namespace s2s
+}  // namespace s2s::python

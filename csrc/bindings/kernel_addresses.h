@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/session.h"
+#include "bindings/library.h"
 
-namespace s2s {
+namespace s2s::python {
 
 inline std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
   const Kernels& k = session.kernels();
@@ -15,7 +15,7 @@ inline std::vector<std::uintptr_t> kernel_addresses(const Session& session) {
   return {address(k.linear),     address(k.copy),      address(k.binary),    address(k.interpolate),
           address(k.quantise),   address(k.map),       address(k.softmax),   address(k.pool),
           address(k.lstm_gates), address(k.gru_gates), address(k.gru_reset), address(k.attention),
-          address(k.normaliser), address(k.top_k)};
+          address(k.normaliser), address(k.top_k),     address(k.enclose)};
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -12,18 +13,14 @@
 #include "bindings/arguments.h"
 #include "bindings/errors.h"
 #include "bindings/found.h"
+#include "bindings/handover.h"
 #include "bindings/kernel_addresses.h"
+#include "bindings/library.h"
 #include "bindings/pipeline.h"
 #include "bindings/threads.h"
 #include "bindings/watch.h"
-#include "core/entry.h"
-#include "core/isa.h"
-#include "engine/measure.h"
 
-// The heap test's hook reads how deep this thread is inside the core.
-extern "C" __attribute__((visibility("default"))) int s2s_entry_depth() { return s2s::entry_depth; }
-
-namespace s2s {
+namespace s2s::python {
 namespace {
 
 void translate(std::exception_ptr pointer) {
@@ -101,8 +98,15 @@ GraphSpec graph_of(const py::dict& value) {
 
 std::map<std::string, std::string> types_of(const Model& model) {
   std::map<std::string, std::string> types;
-  for (const auto& [name, type] : model.plan().compute_types) types[name] = to_string(type);
+  for (const auto& [name, type] : model.plan().compute_types) types[name] = name_of(type);
   return types;
+}
+
+// The weight of an output layer that is screened, and the bytes that this keeps beside it.
+std::map<std::string, std::size_t> screened_of(const Model& model) {
+  const Plan& plan = model.plan();
+  if (plan.screened == nullptr) return {};
+  return {{plan.screened_weight, plan.screened_bytes}};
 }
 
 Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>& alive) {
@@ -119,8 +123,11 @@ Tensor tensor_of(const std::string& name, py::handle value, std::vector<Floats>&
 
 std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensors, int32_t start,
                                   std::vector<int32_t> end,
-                                  const std::map<std::string, std::string>& compute_types) {
+                                  const std::map<std::string, std::string>& compute_types,
+                                  int64_t fold_bytes, int64_t screen_from) {
   ModelSpec spec;
+  spec.fold_bytes = fold_bytes;
+  spec.screen_from = screen_from;
   std::vector<Floats> alive;
   const char* what = "a graph";
   try {
@@ -142,7 +149,7 @@ std::shared_ptr<Model> make_model(const py::dict& graphs, const py::dict& tensor
                 std::string(what) + " is not of the documented form: " + error.what());
   }
   const py::gil_scoped_release release;
-  return std::make_shared<Model>(spec, TargetRule{start, std::move(end)});
+  return library().make_model(spec, TargetRule{start, std::move(end)});
 }
 
 // Seconds of a product of some rows with a weight, by compute type.
@@ -152,8 +159,8 @@ std::map<std::string, double> measured(const Floats& weight, const std::string& 
   const py::gil_scoped_release release;
   std::map<std::string, double> seconds;
   for (const ComputeType type : {ComputeType::float32, ComputeType::bfloat16, ComputeType::int8})
-    seconds[to_string(type)] =
-        time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
+    seconds[name_of(type)] =
+        library().time_product(weight.data(), weight.shape(0), weight.shape(1), type, rows, isa);
   return seconds;
 }
 
@@ -203,6 +210,15 @@ std::optional<Found> decode_ids(Session& session, py::handle x, const IdReader& 
   return run(session, {&input, 1}, request, limit, {}, token, seconds, std::move(ids));
 }
 
+void warm_up(Session& session, int64_t source_length, int32_t sentences,
+             const DecodeRequest& request, int32_t max_length) {
+  check_whole("source_length", source_length, int64_t{1} << 30);
+  check_whole("sentences", sentences, int64_t{1} << 20);
+  check_whole("max_length", max_length, 1'000'000);
+  const py::gil_scoped_release release;
+  session.warm_up(source_length, sentences, request, max_length);
+}
+
 // Seconds of the core's own work for a decode: the mean of so many without Python in between.
 double time_decode(Session& session, const py::list& inputs, const DecodeRequest& request,
                    int32_t max_length, int32_t times) {
@@ -213,6 +229,26 @@ double time_decode(Session& session, const py::list& inputs, const DecodeRequest
   const auto start = Watch::Clock::now();
   for (int32_t n = 0; n < times; ++n) session.decode({&source, 1}, request, {&max_length, 1});
   return std::chrono::duration<double>(Watch::Clock::now() - start).count() / times;
+}
+
+// Steps of a decode and the seconds of their parts (engine/measure.h).
+py::dict step_times(Session& session, const py::list& inputs, const DecodeRequest& request,
+                    int32_t max_length) {
+  check_request(session.model().plan(), request, {&max_length, 1});
+  if (request.rules.exact) refuse("an exact search has no fixed beam to time");
+  const Sentence sentence(session.model().plan(), inputs);
+  StepTimes times;
+  {
+    const py::gil_scoped_release release;
+    times = library().time_steps(*session, sentence.source(), request, max_length);
+  }
+  py::dict out;
+  out["steps"] = times.steps;
+  out["graph"] = times.graph;
+  out["states"] = times.states;
+  out["rank"] = times.rank;
+  out["search"] = times.search;
+  return out;
 }
 
 py::tuple score(Session& session, const py::list& inputs, py::handle target, bool alignment,
@@ -315,10 +351,8 @@ Floats forced_logits(Session& session, const py::list& inputs, py::handle target
 }
 
 }  // namespace
-}  // namespace s2s
 
-PYBIND11_MODULE(_core, module) {
-  using namespace s2s;
+void bind(py::module_& module) {
   module.doc() = "The C++ core of s2s_engine; use s2s_engine.Engine.";
   py::register_exception_translator(&translate);
   module.def("available_isas", &available_isas);
@@ -327,10 +361,13 @@ PYBIND11_MODULE(_core, module) {
   module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
-           py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>())
+           py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>(),
+           py::arg("fold_bytes") = kFoldBytes, py::arg("screen_from") = ModelSpec::kScreenFrom)
+      .def_property_readonly("screened", &screened_of)
       .def_property_readonly("compute_types", &types_of)
       .def_property_readonly("float_columns",
                              [](const Model& model) { return model.plan().float_columns; })
+      .def_property_readonly("folded", [](const Model& model) { return model.plan().folded; })
       .def_property_readonly("inputs", [](const Model& model) {
         std::vector<std::string> names;
         for (const PlanInput& input : model.plan().inputs) names.push_back(input.name);
@@ -340,18 +377,20 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init(&make_constraints), py::kw_only(), py::arg("prefix") = Ids{},
            py::arg("end") = py::none(), py::arg("suppressed") = Ids{},
            py::arg("repetition_penalty") = 1.0F, py::arg("no_repeat_ngram_size") = 0,
-           py::arg("automaton") = py::none(), py::arg("continuations") = py::none());
+           py::arg("automaton") = py::none(), py::arg("continuations") = py::none())
+      .def("with_prefix", &with_prefix, py::arg("prefix"));
   py::class_<SearchRules>(module, "SearchRules")
       .def(py::init(&make_rules), py::kw_only(), py::arg("ended") = "leave",
            py::arg("stop") = "best", py::arg("limit") = "compete", py::arg("finished_limit") = 1,
            py::arg("min_length") = 0, py::arg("length_penalty") = 0.0,
-           py::arg("length_penalty_kind") = "power", py::arg("coverage_penalty") = 0.0,
-           py::arg("beam_groups") = 1, py::arg("diversity_penalty") = 0.0,
-           py::arg("sampling") = py::none(), py::arg("constraints") = py::none(),
-           py::arg("max_nodes") = 0);
+           py::arg("length_penalty_kind") = "power", py::arg("length_penalty_offset") = 0,
+           py::arg("coverage_penalty") = 0.0, py::arg("beam_groups") = 1,
+           py::arg("diversity_penalty") = 0.0, py::arg("sampling") = py::none(),
+           py::arg("constraints") = py::none(), py::arg("max_nodes") = 0);
   py::class_<DecodeRequest>(module, "Request")
       .def(py::init(&make_request), py::arg("beam_size") = 1, py::arg("num_hypotheses") = 1,
            py::arg("alignment") = false, py::arg("rules") = SearchRules{});
+  bind_handover(module);
   add_pipeline(module);
   py::class_<Session>(module, "Session")
       .def(py::init(&make_session), py::arg("model"), py::arg("isa"), py::arg("threads") = 1,
@@ -359,15 +398,24 @@ PYBIND11_MODULE(_core, module) {
       .def_property_readonly("isa", &Session::isa)
       .def_property("threads", &Session::threads, &set_threads)
       .def_property_readonly("workspace_bytes", &Session::workspace_bytes)
+      .def_property("screens", &Session::screens, &Session::set_screens)
+      .def_property_readonly("screened",
+                             [](const Session& session) {
+                               const Screening::Counts& counts = session.screened();
+                               return std::array{counts.steps, counts.failed, counts.panels};
+                             })
       .def_property_readonly("kernel_addresses", &kernel_addresses)
       .def("workspace_bytes_for", &Session::workspace_bytes_for, py::arg("length"),
            py::arg("beam_size"), py::arg("batch_size"))
+      .def("warm_up", &warm_up, py::arg("source_length"), py::arg("sentences"), py::arg("request"),
+           py::arg("max_length"))
       .def("decode", &decode, py::arg("inputs"), py::arg("request"), py::arg("max_length"),
            py::arg("prompt") = py::none(), py::arg("cancel") = py::none(),
            py::arg("seconds") = Watch::kNever)
       .def("decode_ids", &decode_ids)
       .def("time_decode", &time_decode, py::arg("inputs"), py::arg("request"),
            py::arg("max_length"), py::arg("times"))
+      .def("time_steps", &step_times, py::arg("inputs"), py::arg("request"), py::arg("max_length"))
       .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
            py::arg("prompt") = py::none(), py::arg("rules") = SearchRules{})
       .def("encode", &encode, py::arg("inputs"))
@@ -376,3 +424,7 @@ PYBIND11_MODULE(_core, module) {
       .def("forced_logits", &forced_logits, py::arg("inputs"), py::arg("target"),
            py::arg("prompt") = py::none());
 }
+
+}  // namespace s2s::python
+
+PYBIND11_MODULE(_core, module) { s2s::python::bind(module); }

@@ -6,11 +6,10 @@
 #include "bindings/arguments.h"
 #include "bindings/errors.h"
 #include "bindings/found.h"
+#include "bindings/library.h"
 #include "bindings/watch.h"
-#include "engine/batch.h"
-#include "engine/decoder_state.h"
 
-namespace s2s {
+namespace s2s::python {
 namespace {
 
 py::object exception_of(const std::exception_ptr& failure) {
@@ -20,6 +19,10 @@ py::object exception_of(const std::exception_ptr& failure) {
     return python_error(error);
   } catch (const std::bad_alloc& error) {
     return py::reinterpret_borrow<py::object>(PyExc_MemoryError)(error.what());
+  } catch (const py::error_already_set& error) {  // of a caller's function
+    if (PyObject_IsInstance(error.value().ptr(), PyExc_Exception) != 1) throw;
+    if (error.trace()) PyException_SetTraceback(error.value().ptr(), error.trace().ptr());
+    return error.value();
   }
 }
 
@@ -33,19 +36,23 @@ class PythonBatch {
 
   int32_t live() const { return batch_.live(); }
 
-  // Sources as (key, inputs, max_length, prompt or None).
-  void join(const std::vector<std::tuple<int64_t, py::list, int32_t, py::object>>& given,
-            const CancelToken* token, double seconds) {
+  // key, inputs, max_length, prompt or None, constraints of its own or None
+  using Given = std::tuple<int64_t, py::list, int32_t, py::object, std::shared_ptr<Constraints>>;
+
+  void join(const std::vector<Given>& given, const CancelToken* token, double seconds) {
     std::vector<Sentence> sentences;
     std::vector<Prompt> prompts;
     std::vector<Batch::Sentence> joining;
     sentences.reserve(given.size());
     prompts.reserve(given.size());
-    for (const auto& [key, inputs, max_length, prompt] : given) {
+    for (const auto& [key, inputs, max_length, prompt, constraints] : given) {
       check_whole("max_length", max_length, 1'000'000);
+      if (constraints)
+        check_constraints({.constraints = constraints}, session_.model().vocabulary());
       sentences.emplace_back(session_.model().plan(), inputs);
       prompts.emplace_back(session_, prompt);
-      joining.push_back({key, sentences.back().source(), max_length, prompts.back().view()});
+      joining.push_back(
+          {key, sentences.back().source(), max_length, prompts.back().view(), constraints});
     }
     Watch watch(token, seconds);
     {
@@ -185,4 +192,4 @@ void add_pipeline(py::module_& module) {
       .def("restore", &PythonState::restore, py::arg("states"));
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

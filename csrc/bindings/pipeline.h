@@ -3,8 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
-namespace s2s {
+namespace s2s::python {
 
 void add_pipeline(pybind11::module_& module);
 
-}  // namespace s2s
+}  // namespace s2s::python

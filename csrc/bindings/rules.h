@@ -9,10 +9,10 @@
 #include <tuple>
 #include <utility>
 
+#include "bindings/library.h"
 #include "core/errors.h"
-#include "engine/session.h"
 
-namespace s2s {
+namespace s2s::python {
 
 [[noreturn]] inline void refuse(const std::string& what) { throw Error(ErrorKind::input, what); }
 
@@ -52,8 +52,9 @@ inline Sampling make_sampling(const SamplingRule& given) {
 inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                               const std::string& limit, int32_t finished_limit, int32_t min_length,
                               double length_penalty, const std::string& length_penalty_kind,
-                              double coverage_penalty, int32_t beam_groups,
-                              double diversity_penalty, const std::optional<SamplingRule>& sampling,
+                              int32_t length_penalty_offset, double coverage_penalty,
+                              int32_t beam_groups, double diversity_penalty,
+                              const std::optional<SamplingRule>& sampling,
                               std::shared_ptr<Constraints> constraints, int64_t max_nodes) {
   using Kind = LengthPenalty::Kind;
   SearchRules rules;
@@ -62,10 +63,16 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                                 {"leading", Ended::leading},
                                 {"place", Ended::place},
                                 {"shrink", Ended::shrink},
-                                {"stay", Ended::stay}});
-  rules.stop = word_of<Stop>(
-      "stop", stop,
-      {{"best", Stop::best}, {"count", Stop::count}, {"top", Stop::top}, {"empty", Stop::empty}});
+                                {"stay", Ended::stay},
+                                {"expand", Ended::expand}});
+  rules.stop = word_of<Stop>("stop", stop,
+                             {{"best", Stop::best},
+                              {"count", Stop::count},
+                              {"top", Stop::top},
+                              {"both", Stop::both},
+                              {"head", Stop::head},
+                              {"places", Stop::places},
+                              {"empty", Stop::empty}});
   rules.limit = word_of<Limit>(
       "limit", limit, {{"compete", Limit::compete}, {"fill", Limit::fill}, {"end", Limit::end}});
   rules.penalty.kind =
@@ -74,6 +81,10 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
   if (!(length_penalty >= -10.0 && length_penalty <= 10.0))
     refuse("length_penalty is " + std::to_string(length_penalty) + ", must be -10 to 10");
   rules.penalty.alpha = length_penalty;
+  if (length_penalty_offset < 0 || length_penalty_offset > 1000)
+    refuse("length_penalty_offset is " + std::to_string(length_penalty_offset) +
+           ", must be 0 to 1000");
+  rules.penalty.offset = length_penalty_offset;
   rules.finished_limit = finished_limit;
   rules.min_length = min_length;
   if (!(coverage_penalty >= 0.0 && coverage_penalty <= 10.0) || beam_groups < 1 ||
@@ -93,4 +104,4 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
   return rules;
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

@@ -8,10 +8,10 @@
 #include <string>
 #include <utility>
 
+#include "bindings/library.h"
 #include "bindings/rules.h"
-#include "core/cpus.h"
 
-namespace s2s {
+namespace s2s::python {
 
 inline constexpr int64_t kMaxThreads = 1024;
 
@@ -43,4 +43,4 @@ inline void bind_threads(pybind11::module_& module) {
       py::arg("allowed"), py::arg("quota"), py::arg("thread_limit"));
 }
 
-}  // namespace s2s
+}  // namespace s2s::python

@@ -12,7 +12,7 @@
 
 #include "core/interruption.h"
 
-namespace s2s {
+namespace s2s::python {
 
 // Cancels the calls that it is given to, from any thread and for good.
 class CancelToken {
@@ -119,4 +119,4 @@ class Watch final : public Interruption {
   std::unique_ptr<pybind11::error_already_set> error_;
 };
 
-}  // namespace s2s
+}  // namespace s2s::python

@@ -21,14 +21,20 @@ struct Batch::Member {
   Search search;
 };
 
-// The rows of one member as its search sees them: a model that has just made their step.
+// The rows of one member as its search sees them: a model that has just made their step; of one
+// row that is `alone`, all but the logits.
 class Batch::Part final : public StepModel {
  public:
-  Part(Session& session, int32_t first) : session_(session), first_(first) {}
+  Part(Session& session, int32_t first, bool alone = false)
+      : session_(session), first_(first), alone_(alone) {}
   int32_t vocabulary() const noexcept override { return session_.vocabulary(); }
   void step(std::span<const StepRow> rows, StepScores& scores) override {
+    if (alone_) return session_.screen(rows, scores);
     session_.rank(rows, static_cast<std::size_t>(first_), scores);
+    if (scores.deferred) session_.screening_.computed();
   }
+  bool defers() const noexcept override { return session_.defers(); }
+  std::span<const LogSoftmax> settle() override { return session_.settle(); }
   std::span<const float> alignment(int32_t row) const noexcept override {
     return session_.alignment(first_ + row);
   }
@@ -37,6 +43,7 @@ class Batch::Part final : public StepModel {
  private:
   Session& session_;
   int32_t first_;
+  bool alone_;
 };
 
 namespace {
@@ -69,7 +76,9 @@ void Batch::join(std::span<const Sentence> sentences, Interruption* interruption
   std::vector<Source> sources;
   for (const Sentence& sentence : sentences) sources.push_back(sentence.source);
   make_room(sources, interruption);
+  const bool alone = live_ == 0 && sentences.size() == 1;
   for (const Sentence& sentence : sentences) add(sentence);
+  if (alone) members_.back()->search.defer(Part(session_, 0), members_.back()->options);
 }
 
 // The first sentences are encoded where they stay. Later ones are encoded apart; then those that
@@ -149,7 +158,9 @@ void Batch::add(const Sentence& sentence) {
   member->prompt.assign(sentence.prompt.begin(), sentence.prompt.end());
   member->prompt_view = member->prompt;
   const bool prompted = session_.plan_.inputs.empty();
-  session_.fill(member->options, request_, prompted ? Prompts{&member->prompt_view, 1} : Prompts{});
+  DecodeRequest request = request_;
+  if (sentence.constraints) request.rules.constraints = sentence.constraints;
+  session_.fill(member->options, request, prompted ? Prompts{&member->prompt_view, 1} : Prompts{});
   member->search.open(member->options, session_.vocabulary(), {&sentence.max_length, 1});
   members_.push_back(std::move(member));
   ++live_;
@@ -184,10 +195,15 @@ void Batch::step() {
   if (rows_.empty()) return;
   session_.options_.alignment = request_.alignment;
   session_.options_.rules.coverage = request_.rules.coverage;
-  session_.run_step(rows_);
+  const bool alone = live_ == 1 && rows_.size() == 1 &&
+                     members_[static_cast<std::size_t>(rows_.front().sentence)]->search.deferred();
+  if (alone)
+    session_.run_inputs(rows_);
+  else
+    session_.run_step(rows_);
   for (const std::unique_ptr<Member>& member : members_) {
     if (member->rows == 0) continue;
-    Part part(session_, member->first);
+    Part part(session_, member->first, alone);
     try {
       member->search.proceed(part, member->options);
       if (!member->search.live()) leave(*member, nullptr);
@@ -206,6 +222,8 @@ void Batch::leave(Member& member, std::exception_ptr failure) {
   try {
     if (!left.failure) {
       results_.reset(1, request_.num_hypotheses);
+      Part part(session_, member.first);
+      member.search.settle(part, member.options);
       member.search.close(member.options, results_);
       const std::span<const Hypothesis> found = results_.sentence(0);
       left.hypotheses.assign(found.begin(), found.end());
@@ -213,7 +231,7 @@ void Batch::leave(Member& member, std::exception_ptr failure) {
   } catch (...) {
     left.failure = std::current_exception();
   }
-  member.options.rules.constraints.reset();  // the request keeps them
+  member.options.rules.constraints.reset();
 }
 
 void Batch::interrupt() {

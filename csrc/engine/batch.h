@@ -20,12 +20,14 @@ class Batch {
     std::vector<Hypothesis> hypotheses;
     std::exception_ptr failure;
   };
-  // One that wants to join; a prompt is for models without an encoder.
+  // One that wants to join; a prompt is for models without an encoder, constraints stand in place
+  // of the request's.
   struct Sentence {
     int64_t key = 0;
     Source source;
     int32_t max_length = 1;
     std::span<const int32_t> prompt;
+    std::shared_ptr<const Constraints> constraints;
   };
 
   // Until it is destroyed, the session is for this batch alone.

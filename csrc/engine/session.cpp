@@ -6,13 +6,9 @@
 
 #include "core/errors.h"
 #include "core/isa.h"
-#include "core/logarithm.h"
 #include "engine/busy.h"
 
 namespace s2s {
-
-// What ranking a logit costs, in the bytes that a product streams in its time.
-constexpr int64_t kRankBytes = 24;
 
 Model::Model(const ModelSpec& spec, TargetRule target)
     : plan_(make_plan(spec)), target_(std::move(target)) {
@@ -33,6 +29,7 @@ Session::Session(std::shared_ptr<const Model> model, const std::string& isa, int
       kernels_(kernels_for(isa)),
       workspace_(plan_, max_bytes),
       frames_(plan_),
+      screening_(plan_),
       member_bytes_(member_bytes),
       team_(threads, member_bytes) {}
 
@@ -183,7 +180,9 @@ std::vector<float> Session::forced_logits(const Source& source, std::span<const 
 double Session::workspace_bytes_for(int64_t length, int32_t beam,
                                     int32_t sentences) const noexcept {
   const double n = sentences, s = static_cast<double>(length), k = beam;
-  return workspace_.bytes_for({{n, n * s, n * s * s}, {n * k, n * k * s, n * k * s * s}});
+  const double screening = n * k == 1.0 ? static_cast<double>(screening_.bytes()) : 0.0;
+  return screening +
+         workspace_.bytes_for({{n, n * s, n * s * s}, {n * k, n * k * s, n * k * s * s}});
 }
 
 int32_t Session::vocabulary() const noexcept { return static_cast<int32_t>(model_->vocabulary()); }
@@ -217,9 +216,11 @@ void Session::begin(std::span<const Source> sources, int32_t beam) {
     counts.positions += static_cast<double>(length);
     counts.squares += static_cast<double>(length) * static_cast<double>(length);
   }
+  screening_.begin();
   frames_.start(source_lengths_);
   workspace_.reserve(
       {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
+  if (workspace_.bytes() + screening_.held() > workspace_.max_bytes()) screening_.release();
   load_inputs(sources);
   for (const auto& op : plan_.sentence_ops)
     if (!interrupted()) op->run(context(frames_.sentences()));
@@ -302,63 +303,6 @@ void Session::load_inputs(std::span<const Source> sources) {
 
 // --- one step ---
 
-void Session::step(std::span<const StepRow> rows, StepScores& scores) {
-  run_step(rows);
-  rank(rows, 0, scores);
-}
-
-// Rows are ranked by any member of the team, each as a whole. Rows that a filter changes are ranked
-// by the caller in their order: a caller's function or a random sequence may be in it.
-void Session::rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores) {
-  const auto count = static_cast<std::size_t>(scores.count);
-  scores.candidates.resize(rows.size() * count);
-  scores.wanted_log_probs.resize(scores.wanted.size());
-  normalisers_.resize(rows.size());
-  const int64_t size = plan_.logits.type.size, number = static_cast<int64_t>(rows.size());
-  const auto logits_of = [&](std::size_t row) {
-    return workspace_.floats(plan_.logits.slot) + static_cast<int64_t>(first + row) * padded(size);
-  };
-  const auto best_of = [&](std::size_t row, const float* logits) noexcept {
-    if (count > 0)
-      kernels_.top_k(logits, size, scores.count, scores.candidates.data() + row * count);
-  };
-  const auto rank = [&](int64_t row, int) noexcept {
-    const auto r = static_cast<std::size_t>(row);
-    normalisers_[r] = kernels_.normaliser(logits_of(r), size);
-    best_of(r, logits_of(r));
-  };
-  if (scores.filter == nullptr)
-    team_.run(number, team_.members_for(number * size * kRankBytes), rank);
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    const float* logits = logits_of(r);
-    if (scores.filter != nullptr) {
-      filtered_.assign(logits, logits + size);
-      scores.filter->adjust(static_cast<int32_t>(r), filtered_);
-      logits = filtered_.data();
-      normalisers_[r] = kernels_.normaliser(logits, size);
-    }
-    const LogSoftmax log_prob =
-        log_softmax(normalisers_[r], "step", rows[r].step, rows[r].sentence);
-    if (scores.filter != nullptr) {
-      scores.filter->mask(static_cast<int32_t>(r), filtered_);
-      best_of(r, logits);
-    }
-    if (!scores.wanted.empty()) scores.wanted_log_probs[r] = log_prob(logits[scores.wanted[r]]);
-    Candidate* best = scores.candidates.data() + r * count;
-    for (std::size_t n = 0; n < count; ++n) best[n].value = log_prob(best[n].value);
-  }
-}
-
-LogSoftmax Session::log_softmax(const Normaliser32& found, const char* what, int64_t where,
-                                int32_t sentence) const {
-  if (!std::isfinite(found.sum) || !std::isfinite(found.maximum))
-    throw Error(ErrorKind::numerical, "the logits of " + std::string(what) + " " +
-                                          std::to_string(where) + " of sentence " +
-                                          std::to_string(sentence) + " hold a NaN or an infinity");
-  if (plan_.normalised) return {0.0F, 0.0F};
-  return {found.maximum, static_cast<float>(natural_log(found.sum))};
-}
-
 void Session::check_step(const StepRow& row) const {
   if (plan_.step >= 0 && row.step >= plan_.step_bound)
     throw Error(ErrorKind::input, "step " + std::to_string(row.step) + " is beyond the model's " +
@@ -366,6 +310,19 @@ void Session::check_step(const StepRow& row) const {
 }
 
 void Session::run_step(std::span<const StepRow> rows) {
+  begin_step(rows);
+  compute_step();
+  end_step();
+}
+
+// All of a step but an output layer that is screened.
+void Session::run_inputs(std::span<const StepRow> rows) {
+  begin_step(rows);
+  compute_inputs();
+  end_step();
+}
+
+void Session::begin_step(std::span<const StepRow> rows) {
   frames_.step(rows);
   move_states(rows);
   for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -373,7 +330,18 @@ void Session::run_step(std::span<const StepRow> rows) {
     check_step(rows[r]);
     if (plan_.step >= 0) workspace_.ids(plan_.step)[r] = rows[r].step;
   }
+}
+
+void Session::compute_step() {
+  compute_inputs();
+  if (plan_.screened != nullptr) plan_.screened->run(context(frames_.rows()));
+}
+
+void Session::compute_inputs() {
   for (const auto& op : plan_.row_ops) op->run(context(frames_.rows()));
+}
+
+void Session::end_step() {
   if (plan_.alignment.slot < 0 || !options_.reads_alignment()) return;
   const float* weights = workspace_.floats(plan_.alignment.slot);
   const int64_t heads = plan_.alignment.type.size, width = padded(heads);

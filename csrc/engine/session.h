@@ -10,6 +10,7 @@
 #include "core/interruption.h"
 #include "engine/frames.h"
 #include "engine/model.h"
+#include "engine/screening.h"
 #include "engine/workspace.h"
 #include "search/search.h"
 
@@ -35,13 +36,6 @@ struct DecodeRequest {
 // For models without an encoder: one prompt per sentence, none otherwise.
 using Prompts = std::span<const std::span<const int32_t>>;
 
-// Turns logits of one row into log-probabilities.
-struct LogSoftmax {
-  float maximum;
-  float log_sum;
-  float operator()(float logit) const noexcept { return (logit - maximum) - log_sum; }
-};
-
 class Session : private StepModel {
  public:
   // `isa` as kernels_for() takes it. One call runs on at most `threads` threads, a product on as
@@ -57,8 +51,13 @@ class Session : private StepModel {
   const Model& model() const noexcept { return *model_; }
   int threads() const noexcept { return team_.threads(); }
   void set_threads(int threads);  // throws Error(busy)
-  int64_t workspace_bytes() const noexcept { return workspace_.bytes(); }
+  int64_t workspace_bytes() const noexcept { return workspace_.bytes() + screening_.held(); }
   int64_t max_bytes() const noexcept { return workspace_.max_bytes(); }
+  // Whether decodes of one row screen an output layer that can be: for tests and measurements, as
+  // no bit depends on it.
+  bool screens() const noexcept { return screens_; }
+  void set_screens(bool screens) noexcept { screens_ = screens; }
+  const Screening::Counts& screened() const noexcept { return screening_.counts(); }
   // The workspace of `sentences` sources of one length under a beam, in bytes.
   double workspace_bytes_for(int64_t length, int32_t beam, int32_t sentences) const noexcept;
 
@@ -67,6 +66,10 @@ class Session : private StepModel {
   const SearchResults& decode(std::span<const Source> sources, const DecodeRequest& request,
                               std::span<const int32_t> max_lengths, Prompts prompts = {},
                               Interruption* interruption = nullptr);
+  // Takes all memory that decodes within these bounds need, and touches it: sources of up to
+  // `source_length` positions, so many of them together, request.beam_size, `max_length` ids. What
+  // constraints and samples need besides is taken by the first decode that has them.
+  void warm_up(int64_t source_length, int32_t sentences, DecodeRequest request, int32_t max_length);
   // Scores one target per sentence.
   const SearchResults& score(std::span<const Source> sources,
                              std::span<const std::span<const int32_t>> targets, bool alignment,
@@ -101,10 +104,13 @@ class Session : private StepModel {
   class Busy;
   friend class Batch;
   friend class DecoderState;
+  friend class StepClock;
 
   void fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const;
   int32_t vocabulary() const noexcept override;
   void step(std::span<const StepRow> rows, StepScores& scores) override;
+  bool defers() const noexcept override;
+  std::span<const LogSoftmax> settle() override;
   std::span<const float> alignment(int32_t row) const noexcept override;
   int32_t heads() const noexcept override;
   bool interrupted() noexcept override {
@@ -121,6 +127,15 @@ class Session : private StepModel {
   void move_positions(const PlanState& state, std::span<const StepRow> rows);
   void check_step(const StepRow& row) const;
   void run_step(std::span<const StepRow> rows);
+  // Its three parts: rows find their places and states, the graph, weights that results keep.
+  void begin_step(std::span<const StepRow> rows);
+  void compute_step();
+  void end_step();
+  void run_inputs(std::span<const StepRow> rows);
+  // The graph but for an output layer that is screened.
+  void compute_inputs();
+  // Deferred scores of the one row whose inputs run_inputs has computed.
+  void screen(std::span<const StepRow> rows, StepScores& scores);
   // Scores of the rows of the last step from `first` on.
   void rank(std::span<const StepRow> rows, std::size_t first, StepScores& scores);
   // Throws Error(numerical) naming `where` for logits that are no numbers.
@@ -135,6 +150,8 @@ class Session : private StepModel {
   const Kernels& kernels_;
   Workspace workspace_;
   Frames frames_;
+  Screening screening_;
+  bool screens_ = true;
   std::vector<int64_t> source_lengths_;
   Search search_;
   SearchResults results_;

@@ -40,10 +40,16 @@ struct GraphSpec {
   std::vector<std::pair<std::string, std::string>> outputs;
 };
 
+inline constexpr int64_t kFoldBytes = 256;
+
 struct ModelSpec {
   std::optional<GraphSpec> encoder;
   std::optional<GraphSpec> decoder;
   std::map<std::string, Tensor> tensors;
+  int64_t fold_bytes = kFoldBytes;  // graph/folding.h
+  // Output layers of at least so many bytes of weights are screened in int8 (ops/screened.h).
+  int64_t screen_from = kScreenFrom;
+  static constexpr int64_t kScreenFrom = int64_t{1} << 23;
 };
 
 }  // namespace s2s

@@ -5,6 +5,8 @@
 
 #include "core/entry.h"
 #include "core/errors.h"
+#include "graph/folding.h"
+#include "graph/readers.h"
 #include "ops/scan.h"
 
 namespace s2s {
@@ -19,19 +21,21 @@ constexpr int64_t kWidthPerWeight = 64;
 
 class Planner {
  public:
-  explicit Planner(const ModelSpec& model) : model_(model) {}
+  explicit Planner(const ModelSpec& model)
+      : model_(model), folding_(layout_, steps_, model.fold_bytes) {}
 
   Plan make() {
     if (model_.encoder) encoder(*model_.encoder);
     if (model_.decoder) decoder(*model_.decoder);
     drop_unread();
+    folding_.report();
     int64_t width = 0, weights = 0;
     for (const Slot& slot : layout_.slots) width += slot.width;
     for (const auto& [name, tensor] : model_.tensors) {
-      const auto product = layout_.multiplied.find(tensor.data);
-      const bool multiplied = product != layout_.multiplied.end();
+      const bool multiplied = layout_.multiplied.contains(tensor.data);
+      const auto table = layout_.tables.find(tensor.data);
       plan_.compute_types[name] = multiplied ? tensor.type : ComputeType::float32;
-      if (multiplied && product->second > 0) plan_.float_columns[name] = product->second;
+      if (multiplied && table != layout_.tables.end()) plan_.float_columns[name] = table->second;
       int64_t count = 1;
       for (const int64_t size : tensor.shape) count *= size;
       weights += count;
@@ -47,18 +51,13 @@ class Planner {
   }
 
  private:
-  struct Step {
-    std::unique_ptr<Op> op;
-    Level level;
-    std::vector<SlotId> reads;
-    std::vector<SlotId> writes;
-  };
   // Where nodes stand: the graph's name in messages, where their steps go, and, inside the body of
   // a scan, the level of the scan.
   struct Place {
     std::string where;
     std::vector<Step>& steps;
     bool decoder;
+    std::string prefix;  // of nodes' names in `Plan::folded`
     bool body = false;
     Level level = Level::fixed;
   };
@@ -68,6 +67,7 @@ class Planner {
     Values values;
     for (const InputSpec& input : graph.inputs) {
       check_size(input.type, "graph encoder, input '" + input.name + "'");
+      if (input.type.kind == Kind::sequence) folding_.stop();
       const Value value = new_input(input.type, Level::sentence);
       if (input.name == "source_length") {
         plan_.source_length = value.slot;
@@ -79,7 +79,7 @@ class Planner {
       }
       define(values, input.name, value, "graph encoder");
     }
-    nodes(graph, values, {"graph encoder", steps_, false});
+    nodes(graph, values, {"graph encoder", steps_, false, "encoder."});
     for (const auto& [name, reference] : graph.outputs) {
       const Value& value = find(values, reference, "graph encoder, output '" + name + "'");
       if (value.type.kind == Kind::id)
@@ -103,7 +103,8 @@ class Planner {
         refuse(where + ", state '" + name + "' must be a vector or a sequence");
       define(values, "state." + name, new_input(state.type, Level::row), where);
     }
-    nodes(graph, values, {where, steps_, true});
+    output_layer_ = output_layer(graph);
+    nodes(graph, values, {where, steps_, true, "decoder."});
     for (const auto& [name, state] : graph.states) add_state(name, state, values);
     decoder_outputs(graph, values);
   }
@@ -166,6 +167,8 @@ class Planner {
           call.level = std::max(call.level, value.level);
         }
       if (place.body) call.level = place.level;
+      const bool output_layer = place.decoder && !place.body && node.name == output_layer_;
+      if (output_layer) call.screen_from = model_.screen_from;
       for (const auto& [role, tensor] : node.weights) {
         const auto found = model_.tensors.find(tensor);
         if (found == model_.tensors.end()) refuse(here + ": there is no tensor '" + tensor + "'");
@@ -175,8 +178,22 @@ class Planner {
       if (place.body && (node.op == "scan" || node.op == "first_step" || node.op == "to_positions"))
         refuse(here + " may not stand in the body of a scan");
       if ((node.op == "scan") != (node.body != nullptr)) refuse(here + ": a scan has a body");
-      Made made = node.body != nullptr ? scan(*node.body, values, call, here, place.decoder)
-                                       : make_op(node.op, call);
+      const bool folding = place.decoder && !place.body;
+      std::vector<std::string> folded;
+      if (folding) folded = folding_.fold(node, graph, call);
+      Made made =
+          node.body != nullptr ? scan(node, values, call, here, place) : make_op(node.op, call);
+      if (folding) folding_.remember(node, call, made);
+      if (call.front_folded) {
+        const std::vector<std::string>& x = node.inputs.at("x");
+        const auto table = std::find_if(x.begin(), x.end(), [&](const std::string& reference) {
+          return std::find(folded.begin(), folded.end(), reference) == folded.end();
+        });
+        folded.insert(folded.begin(), *table);
+      }
+      if (!folded.empty()) plan_.folded[place.prefix + node.name] = folded;
+      if (dynamic_cast<const ScreenedLinear*>(made.op.get()) != nullptr)
+        plan_.screened_weight = node.weights.at("weight");
       add_step(std::move(made), call, place.steps,
                [&](const std::string& role, const Value& value) {
                  check_size(value.type, here);
@@ -198,8 +215,9 @@ class Planner {
   }
 
   // The body's vectors are slots of the scan's own items; it sees everything that the scan sees.
-  Made scan(const GraphSpec& body, const Values& outer, Call& call, const std::string& where,
-            bool decoder) {
+  Made scan(const NodeSpec& node, const Values& outer, Call& call, const std::string& where,
+            const Place& place) {
+    const GraphSpec& body = *node.body;
     call.only({"x"}, {"direction"});
     const std::vector<Value>& x = call.joined("x");
     ScanParts parts;
@@ -228,7 +246,8 @@ class Planner {
       define(values, "state." + name, parts.states.back().value, where);
     }
     std::vector<Step> steps;
-    nodes(body, values, {where, steps, decoder, true, call.level});
+    nodes(body, values,
+          {where, steps, place.decoder, place.prefix + node.name + ".", true, call.level});
     finish_scan(body, values, call, where, parts);
     for (Step& step : steps) {
       call.reads.insert(call.reads.end(), step.reads.begin(), step.reads.end());
@@ -385,6 +404,12 @@ class Planner {
       kept.push_back(std::move(*step));
     }
     for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
+      if (auto* screened = dynamic_cast<ScreenedLinear*>(step->op.get())) {
+        plan_.screened.reset(screened);
+        plan_.screened_bytes = screened->bytes();
+        static_cast<void>(step->op.release());
+        continue;
+      }
       auto& ops = step->level == Level::fixed      ? plan_.fixed_ops
                   : step->level == Level::sentence ? plan_.sentence_ops
                                                    : plan_.row_ops;
@@ -403,9 +428,11 @@ class Planner {
   Plan plan_;
   Layout layout_;
   std::vector<Step> steps_;
+  Folding folding_;
   std::vector<SlotId> roots_;
   std::vector<SlotId> next_slots_;
   int64_t vocabulary_ = 0;
+  std::string output_layer_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "ops/screened.h"
 
 namespace s2s {
 
@@ -38,6 +39,10 @@ struct Plan {
   std::vector<std::unique_ptr<Op>> sentence_ops;
   std::vector<std::unique_ptr<Op>> row_ops;
   std::vector<std::unique_ptr<Op>> fixed_ops;  // keep the data of constants
+  // What makes the logits, behind row_ops, where it is large enough to be screened.
+  std::unique_ptr<ScreenedLinear> screened;
+  std::string screened_weight;     // its tensor
+  std::size_t screened_bytes = 0;  // what this keeps beside it
   std::vector<PlanInput> inputs;
   std::vector<PlanOutput> outputs;  // of the encoder
   std::vector<PlanState> states;
@@ -55,6 +60,7 @@ struct Plan {
   Value alignment;                                   // slot -1 where the decoder has none
   std::map<std::string, ComputeType> compute_types;  // what each tensor is multiplied in
   std::map<std::string, int64_t> float_columns;      // folded first columns, which no type changes
+  std::map<std::string, std::vector<std::string>> folded;  // by graph.node: what is not multiplied
 };
 
 // Throws Error(model_format) naming the node.

@@ -241,8 +241,26 @@ struct Candidate {
   int32_t id;
 };
 
+// Values that are known within error_i = deviation_i * by_deviation + norm_i * by_norm
+// + |estimate_i| * by_estimate + least, all of it 0 or more and rounded to nearest, three fma an
+// error: of each panel of 32, the largest estimate_i - error_i and the largest estimate_i +
+// error_i.
+struct Enclosures {
+  const float* estimate = nullptr;
+  const float* deviation = nullptr;
+  const float* norm = nullptr;
+  float by_deviation = 0.0F;
+  float by_norm = 0.0F;
+  float by_estimate = 0.0F;
+  float least = 0.0F;
+  int64_t panels = 0;
+  float* lower = nullptr;  // [panels]
+  float* upper = nullptr;  // [panels]
+};
+
 struct Kernels {
   const char* isa;
+  int32_t byte_offset;  // what `quantise` adds to the bytes of inputs, modulo 256
   void (*linear)(const Linear&) noexcept;
   void (*quantise)(const Linear&) noexcept;  // the inputs of a product of bytes, into its scratch
   void (*copy)(const Copy&) noexcept;
@@ -259,6 +277,7 @@ struct Kernels {
   Normaliser32 (*normaliser)(const float* x, int64_t size) noexcept;
   // The best `count` <= size of x, best first; NaN is never chosen before a number.
   void (*top_k)(const float* x, int64_t size, int64_t count, Candidate* best) noexcept;
+  void (*enclose)(const Enclosures&) noexcept;
 };
 
 extern const Kernels kPortable;

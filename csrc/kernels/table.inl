@@ -13,9 +13,11 @@
 #include "cells.inl"
 #include "layer_norm.inl"
 #include "attention.inl"
+#include "enclose.inl"
 // clang-format on
 
 constexpr Kernels make_table(const char* isa) {
-  return {isa,  linear,     quantise,  copy,      binary,     interpolate, map,        softmax,
-          pool, lstm_gates, gru_gates, gru_reset, layer_norm, attention,   normaliser, top_k};
+  return {isa,         kByteOffset, linear,    quantise,   copy,       binary,
+          interpolate, map,         softmax,   pool,       lstm_gates, gru_gates,
+          gru_reset,   layer_norm,  attention, normaliser, top_k,      enclose};
 }

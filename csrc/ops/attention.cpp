@@ -26,7 +26,7 @@ struct Window {
 };
 
 // Queries of items (or of positions, in self-attention) over the positions of their memory.
-class AttentionOp : public Op {
+class AttentionOp : public Attending {
  public:
   std::optional<Reader> query;
   std::optional<SequenceReader> keys, scores;
@@ -42,6 +42,15 @@ class AttentionOp : public Op {
 
   void unread(SlotId slot) noexcept override {
     if (slot == weights_value.slot) spread_ = false;
+    if (slot == context_value.slot) context_read_ = false;
+  }
+
+  bool one_head_of_items() const noexcept override { return heads == 1 && along == kItems; }
+
+  Value attend(Call& call, const Value& others) override {
+    further_.push_back(
+        {call.read_sequence(others), call.output({Kind::vector, others.type.size}, kItems)});
+    return further_.back().context;
   }
 
   void run(const Context& context) const noexcept override {
@@ -93,7 +102,7 @@ class AttentionOp : public Op {
     }
     call.values = part(memory.rows, begin, head * width);
     call.count = end - begin;
-    call.value_size = width;
+    call.value_size = context_read_ ? width : 0;
     call.scale = energy_scale;
     call.activation = energy.activation;
     call.normaliser = energy.normaliser;
@@ -103,10 +112,30 @@ class AttentionOp : public Op {
     const int64_t stride = padded(context_value.type.size);
     call.context = context.floats(context_value.slot) + row * stride + head * width;
     context.kernels.attention(call);
+    for (const Further& further : further_) attend_again(context, further, item, row, begin, call);
     if (!spread_) return;
     const int64_t step = padded(heads);
     for (int64_t j = 0; j < memory.count; ++j)
       weights[j * step] = j >= begin && j < end ? call.weights[j - begin] : 0.0F;
+  }
+
+  // Other values, with the weights that are there.
+  struct Further {
+    SequenceReader values;
+    Value context;
+  };
+  static void attend_again(const Context& context, const Further& further, int32_t item,
+                           int32_t row, int64_t begin, const Attention& done) noexcept {
+    const int64_t size = further.context.type.size;
+    Attention again;
+    again.scores = {done.weights, 1, nullptr};
+    again.values = part(further.values.of(context, item).rows, begin, 0);
+    again.count = done.count;
+    again.value_size = size;
+    again.normaliser = Normaliser::none;
+    again.weights = done.weights;
+    again.context = context.floats(further.context.slot) + row * padded(size);
+    context.kernels.attention(again);
   }
 
   float centre_of(const Context& context, int32_t row) const noexcept {
@@ -125,6 +154,8 @@ class AttentionOp : public Op {
   }
 
   bool spread_ = true;
+  bool context_read_ = true;
+  std::vector<Further> further_;
 };
 
 void read_energy(const Call& call, Energy& energy) {

@@ -1,5 +1,5 @@
 #include "ops/makers.h"
-#include "ops/product.h"
+#include "ops/screened.h"
 
 namespace s2s {
 namespace {
@@ -29,9 +29,15 @@ Made make_linear(Call& call) {
   const int64_t size = weight.shape[0];
   const auto bias = padded_blocks(call.optional_weight("bias", {size}), nullptr, size, 1);
   const Activation activation = call.activation("activation");
-  InputProduct product(call, x, {weight.data, depth, size, 1, 0, depth, weight.type}, bias);
+  const Matrix matrix = {weight.data, depth, size, 1, 0, depth, weight.type};
+  InputProduct product(call, x, matrix, bias);
   const Value out =
       call.output({any_sequence(x) ? Kind::sequence : Kind::vector, size}, call.along(x));
+  if (weight.type == ComputeType::float32 && call.run_level() == Level::row && !any_sequence(x) &&
+      activation == Activation::identity && depth <= kMaxBytesDepth && !product.folded() &&
+      call.start.empty() && static_cast<int64_t>(product.product().bytes()) >= call.screen_from)
+    return {std::make_unique<ScreenedLinear>(call, std::move(product), x, matrix, bias, out.slot),
+            {{"", out}}};
   return {std::make_unique<LinearOp>(std::move(product), activation, out.slot), {{"", out}}};
 }
 

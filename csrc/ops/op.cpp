@@ -130,7 +130,8 @@ const Value& Call::features_input(const std::string& role) const {
 
 const std::vector<Value>& Call::joined(const std::string& role) const {
   const auto found = inputs.find(role);
-  if (found == inputs.end() || found->second.empty()) fail(role + " must name at least one value");
+  if (found == inputs.end() || (found->second.empty() && start.empty()))
+    fail(role + " must name at least one value");
   const std::vector<Value>& values = found->second;
   for (const Value& value : values)
     if (value.type.kind != Kind::vector && value.type.kind != Kind::sequence)

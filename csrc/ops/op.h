@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -137,6 +138,16 @@ class Op {
   virtual void unread(SlotId) noexcept {}
 };
 
+class Call;
+
+// An attention, which can give the contexts of more than its own values.
+class Attending : public Op {
+ public:
+  virtual bool one_head_of_items() const noexcept = 0;
+  // The context of other values of the same positions; for one head that asks for items.
+  virtual Value attend(Call& call, const Value& values) = 0;
+};
+
 // How an operand is read by an operation that works on items or on positions.
 class Reader {
  public:
@@ -179,7 +190,8 @@ struct Layout {
   std::vector<Slot> slots;
   std::vector<Length> lengths{Length{}};
   bool row_maps = false;
-  std::map<const float*, int64_t> multiplied;  // matrices of products: the first column of each
+  std::set<const float*> multiplied;       // matrices of products
+  std::map<const float*, int64_t> tables;  // those with an embedding folded in: its columns
   SlotId add(Level level, Along along, int64_t width) {
     slots.push_back({level, along, width});
     return static_cast<SlotId>(slots.size()) - 1;
@@ -197,6 +209,10 @@ class Call {
   std::map<std::string, Attribute> attributes;
   Level level = Level::fixed;  // the highest of the inputs' levels
   bool in_decoder = false;     // steps are counted
+  std::vector<Value> start;    // what a product's sums begin with, beside the bias
+  bool front_folded = false;   // the first of `x` became a table
+  // For the operation that makes the logits: from how many bytes of weights it is screened.
+  int64_t screen_from = INT64_MAX;
 
   [[noreturn]] void fail(const std::string& what) const;
   bool has(const std::string& role) const {

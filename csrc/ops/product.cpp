@@ -85,7 +85,7 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
   if (depth_ == 0) return;
   if (m.type == ComputeType::int8 && depth_ > kMaxBytesDepth)
     call.fail("a product in int8 has at most " + std::to_string(kMaxBytesDepth) + " columns");
-  call.layout().multiplied.emplace(m.weight, m.first);
+  call.layout().multiplied.insert(m.weight);
   if (m.type == ComputeType::int8) scratch_ = call.scratch(along, quantised_stride(depth_));
 }
 
@@ -132,8 +132,13 @@ void Product::pack_bytes(const Matrix& m) {
   });
 }
 
-void Product::run(const Context& context, std::span<const Segment> segments, int64_t rows,
-                  ConstRows init, Rows out, Activation activation) const noexcept {
+int8_t Product::byte(int64_t output, int64_t k) const noexcept {
+  const int64_t line = output / kLanes * ((depth_ + 3) / 4) + k / 4;
+  return static_cast<int8_t>(weight_.bytes()[(line * kLanes + output % kLanes) * 4 + k % 4]);
+}
+
+Linear Product::call_of(const Context& context, std::span<const Segment> segments, int64_t rows,
+                        ConstRows init, Rows out, Activation activation) const noexcept {
   Linear call{.segments = segments.data(),
               .segment_count = static_cast<int64_t>(segments.size()),
               .depth = depth_,
@@ -150,6 +155,12 @@ void Product::run(const Context& context, std::span<const Segment> segments, int
                   .scale = scale_.floats(),
                   .offset = reinterpret_cast<const int32_t*>(offset_.bytes()),
                   .scratch = context.floats(scratch_)};
+  return call;
+}
+
+void Product::run(const Context& context, std::span<const Segment> segments, int64_t rows,
+                  ConstRows init, Rows out, Activation activation) const noexcept {
+  const Linear call = call_of(context, segments, rows, init, out, activation);
   const int members = context.team != nullptr ? context.team->members_for(cost(rows)) : 1;
   if (members > 1)
     share(context, call, members);
@@ -175,20 +186,33 @@ void Product::share(const Context& context, const Linear& whole, int members) co
   size = size < kTile ? std::min(kTile, (panels_ + members - 1) / members)
                       : (size + kTile - 1) / kTile * kTile;
   context.team->run((panels_ + size - 1) / size, members, [&](int64_t number, int) noexcept {
-    Linear part = call;
-    const int64_t panel = number * size, column = panel * kLanes;
-    part.panels = std::min(size, panels_ - panel);
-    part.out.data += column;
-    if (part.init.data != nullptr) part.init.data += column;
-    if (part.weight != nullptr) part.weight += column * depth_;
-    if (part.words != nullptr) part.words += column * depth_;
-    if (part.bytes.weight != nullptr) {
-      part.bytes.weight += column * ((depth_ + 3) / 4 * 4);
-      part.bytes.scale += column;
-      part.bytes.offset += column;
-    }
-    context.kernels.linear(part);
+    const int64_t panel = number * size;
+    context.kernels.linear(part_of(call, panel, std::min(size, panels_ - panel)));
   });
+}
+
+Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) const noexcept {
+  Linear part = whole;
+  const int64_t column = first * kLanes;
+  part.panels = count;
+  part.out.data += column;
+  if (part.init.data != nullptr) part.init.data += column;
+  if (part.weight != nullptr) part.weight += column * depth_;
+  if (part.words != nullptr) part.words += column * depth_;
+  if (part.bytes.weight != nullptr) {
+    part.bytes.weight += column * ((depth_ + 3) / 4 * 4);
+    part.bytes.scale += column;
+    part.bytes.offset += column;
+  }
+  return part;
+}
+
+void Product::run_panels(const Context& context, std::span<const Segment> segments,
+                         const float* init, float* out, int64_t first,
+                         int64_t count) const noexcept {
+  const Linear whole =
+      call_of(context, segments, 1, {init, 0, nullptr}, {out, 0, nullptr}, Activation::identity);
+  context.kernels.linear(part_of(whole, first, count));
 }
 
 InputProduct::InputProduct(std::span<const float> padded_bias)
@@ -200,14 +224,20 @@ InputProduct::InputProduct(Call& call, const std::vector<Value>& x, const Matrix
                            std::span<const float> padded_bias)
     : InputProduct(padded_bias) {
   along_ = call.along(x);
-  const EmbeddingSource& embedding = x.front().embedding;
-  const bool folded = folds(x.front(), call.run_level(), along_, width_);
+  const bool folded = !x.empty() && folds(x.front(), call.run_level(), along_, width_);
+  call.front_folded = folded;
   Matrix rest = whole;
   rest.used = whole.depth;
+  for (const Value& value : call.start) {
+    if (padded(value.type.size) != width_) call.fail("start is " + to_string(value.type));
+    added_.push_back(call.read(value, along_));
+  }
   if (folded) {
+    const EmbeddingSource& embedding = x.front().embedding;
     rest.first = x.front().type.size;
     rest.used = whole.depth - rest.first;
     call.reads.push_back(embedding.ids);
+    call.layout().tables[whole.weight] = rest.first;
     fold(embedding, whole, padded_bias);
   }
   join_ = Join(call, x, along_, folded);
@@ -243,9 +273,14 @@ void InputProduct::run(const Context& context, Rows out, Activation activation) 
   Segment segments[kMaxSegments];
   const int64_t count = join_.fill(context, segments);
   const int64_t rows = context.frame.count(along_);
-  const ConstRows init = table_ids_ < 0
-                             ? bias_rows()
-                             : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
+  ConstRows init = table_ids_ < 0
+                       ? bias_rows()
+                       : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
+  for (const Reader& added : added_) {
+    context.kernels.binary(
+        {Binary::add, {init, false}, {added.rows(context), false}, out, rows, width_});
+    init = {out.data, out.stride, out.index};
+  }
   product_.run(context, {segments, static_cast<std::size_t>(count)}, rows, init, out, activation);
 }
 

@@ -50,11 +50,26 @@ class Product {
   Product(Call& call, const Matrix& matrix, Along along);
 
   int64_t width() const { return panels_ * kLanes; }
+  int64_t panels() const { return panels_; }
+  int64_t depth() const { return depth_; }
+  std::size_t bytes() const { return weight_.size() + scale_.size() + offset_.size(); }
+  // Of a product in int8: the weight of an output for input k is byte(output, k) * scale(output).
+  int8_t byte(int64_t output, int64_t k) const noexcept;
+  float scale(int64_t output) const noexcept { return scale_.floats()[output]; }
+  // Where a run leaves what it has made of its rows of inputs (kernels.h, Bytes).
+  const float* quantised(const Context& context) const noexcept { return context.floats(scratch_); }
   // out[r] = activation(init[r] + W [segments][r])
   void run(const Context& context, std::span<const Segment> segments, int64_t rows, ConstRows init,
            Rows out, Activation activation) const noexcept;
+  // The outputs of panels first ... first+count-1 of one row alone, where they stand in `out`: the
+  // bits of all of them.
+  void run_panels(const Context& context, std::span<const Segment> segments, const float* init,
+                  float* out, int64_t first, int64_t count) const noexcept;
 
  private:
+  Linear call_of(const Context& context, std::span<const Segment> segments, int64_t rows,
+                 ConstRows init, Rows out, Activation activation) const noexcept;
+  Linear part_of(const Linear& whole, int64_t first, int64_t count) const noexcept;
   template <typename Pack>
   void pack_rows(const Matrix& matrix, const Pack& pack);
   void pack_floats(const Matrix& matrix);
@@ -71,9 +86,9 @@ class Product {
   SlotId scratch_ = -1;  // int8: the inputs as bytes
 };
 
-// act(b + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of a small
-// vocabulary, b + W1 x1 is a table made at load, by the same additions in the same order: the same
-// bits with one row read instead of a product.
+// act(b + start + W [x1; x2; ...]) over items or positions of a frame. Where x1 is an embedding of
+// a small vocabulary, b + W1 x1 is a table made at load, by the same additions in the same order:
+// the same bits with one row read instead of a product.
 class InputProduct {
  public:
   InputProduct() = default;
@@ -82,7 +97,13 @@ class InputProduct {
   // The product without inputs: the bias alone.
   explicit InputProduct(std::span<const float> padded_bias);
   int64_t width() const { return width_; }
+  bool folded() const noexcept { return table_ids_ >= 0; }
+  const Product& product() const noexcept { return product_; }
   void run(const Context& context, Rows out, Activation activation) const noexcept;
+  // What the product joins, at most kMaxSegments; gives their number.
+  int64_t fill(const Context& context, Segment* segments) const noexcept {
+    return join_.fill(context, segments);
+  }
   ConstRows bias_rows() const noexcept { return {start_.floats(), 0, nullptr}; }
 
  private:
@@ -92,7 +113,8 @@ class InputProduct {
   Product product_;
   Memory start_;  // the bias, or the table: row -1 (no token) first
   int64_t width_ = 0;
-  SlotId table_ids_ = -1;  // ids that pick rows of the table; -1: `start_` is one bias row
+  std::vector<Reader> added_;  // to the bias or the row of the table
+  SlotId table_ids_ = -1;      // ids that pick rows of the table; -1: `start_` is one bias row
   Along along_ = kItems;
 };
 

@@ -33,6 +33,18 @@ int32_t History::add(int32_t parent, int32_t row, Candidate token) {
   return static_cast<int32_t>(links_.size()) - 1;
 }
 
+void History::settle(std::span<const LogSoftmax> steps) noexcept {
+  for (Link& link : links_) link.log_prob = steps[static_cast<size_t>(link.row)](link.log_prob);
+}
+
+double History::log_prob(int32_t link) {
+  path_.clear();
+  for (; link >= 0; link = links_[link].parent) path_.push_back(link);
+  double sum = 0.0;
+  for (size_t i = path_.size(); i-- > 0;) sum += links_[path_[i]].log_prob;
+  return sum;
+}
+
 void History::append_ids(int32_t link, std::vector<int32_t>& ids) const {
   const auto first = static_cast<std::ptrdiff_t>(ids.size());
   for (; link >= 0; link = links_[link].parent) ids.push_back(links_[link].token);

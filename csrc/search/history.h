@@ -1,6 +1,7 @@
 // What a search remembers of its steps: back-pointers and alignments, and the way back along them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,6 +15,7 @@ namespace s2s {
 class History {
  public:
   void clear(bool alignment);
+  void reserve(std::size_t links) { links_.reserve(links); }
 
   // Once after each step of the model, before its links are added: keeps the step's alignments.
   void begin_step(const StepModel& model, int32_t rows);
@@ -25,6 +27,11 @@ class History {
   // Writes the `length` tokens that end in `link`; the last id of an eos hypothesis is left out.
   void read(int32_t link, int32_t length, FinishReason reason, bool alignment,
             Hypothesis& hypothesis) const;
+
+  // Where every step had one row: the links' logits become log-probabilities, by step.
+  void settle(std::span<const LogSoftmax> steps) noexcept;
+  // The sum of the log-probabilities of the hypothesis that ends in `link`, in order.
+  double log_prob(int32_t link);
 
   // Appends the ids of the hypothesis that ends in `link`.
   void append_ids(int32_t link, std::vector<int32_t>& ids) const;
@@ -55,7 +62,7 @@ class History {
   std::vector<Link> links_;
   std::vector<float> weights_;   // the alignments of all rows of all steps, one after another
   std::vector<int64_t> begins_;  // [rows of all steps + 1], where each begins in weights_
-  std::vector<int32_t> path_;    // rows of one hypothesis, last first
+  std::vector<int32_t> path_;    // rows or links of one hypothesis, last first
   std::vector<double> covered_;  // [positions]
   int32_t step_row_ = 0;         // the first row of the last step
   int32_t next_row_ = 0;

@@ -1,5 +1,5 @@
-// What a search has to give: its ended hypotheses, what lives when it is interrupted, and what is
-// certain of it before it has ended. Knows no steps.
+// What a search has to give: when a sentence is done, its ended hypotheses, what lives when it is
+// interrupted, and what is certain of it before it has ended. Knows no steps.
 #include <algorithm>
 #include <cstddef>
 #include <limits>
@@ -29,10 +29,43 @@ void Search::insert(int32_t lane, const Finished& finished) noexcept {
   list[place] = finished;
 }
 
+// An ended hypothesis, or none, has this place in a step.
+void Search::hold(const SearchRules& rules, int32_t lane, int32_t place) noexcept {
+  if (rules.stop != Stop::places) return;
+  uint8_t& held =
+      held_[static_cast<size_t>(lane) * static_cast<size_t>(beam_) + static_cast<size_t>(place)];
+  progress_[lane].held += held == 0;
+  held = 1;
+}
+
+// Whether a lane is done below its maximum while something lives, but for Stop::count.
+bool Search::stopped(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
+                     int32_t max_length) const noexcept {
+  const Progress& progress = progress_[lane];
+  if (rules.stop == Stop::places) return progress.held == beam_;
+  if (progress.finished < hypotheses_) return false;
+  if (rules.stop == Stop::top || rules.stop == Stop::head) return progress.topped;
+  if (rules.stop == Stop::both) return progress.topped && progress.ended >= rules.finished_limit;
+  return rules.stop == Stop::best && decided(rules, lane, begin, length, max_length);
+}
+
+// No live hypothesis can enter the finished ones any more; the live ones of `length` ids begin at
+// `begin`. Coverage is at most 0.
+bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
+                     int32_t max_length) const noexcept {
+  double best = kImpossible;
+  for (size_t row = begin; row < next_.live.size(); ++row)
+    if (!next_.live[row].over) best = std::max(best, next_.live[row].log_prob);
+  const int64_t worst = static_cast<int64_t>(lane + 1) * hypotheses_ - 1;
+  const int32_t shortest = std::max(length + 1, std::min(rules.min_length, max_length));
+  return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);
+}
+
 void Search::interrupt(const SearchOptions& options) {
   const SearchRules& rules = options.rules;
   for (size_t r = 0; r < rows_.step.size(); ++r) {
     const Live& live = rows_.live[r];
+    if (live.over) continue;
     const int32_t length = std::max(rows_.step[r].step - progress_[live.lane].lead, 0);
     double score = rules.penalty.score(live.log_prob, length);
     if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(live.link, heads_);
@@ -46,7 +79,7 @@ void Search::certain(int32_t sentence, std::vector<int32_t>& ids) const {
   std::vector<History::End> ends;
   for (size_t r = 0; r < rows_.step.size(); ++r) {
     const Live& live = rows_.live[r];
-    if (rows_.step[r].sentence == sentence)
+    if (rows_.step[r].sentence == sentence && !live.over)
       ends.push_back({live.link, std::max(rows_.step[r].step - progress_[live.lane].lead, 0)});
   }
   for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {

@@ -5,15 +5,17 @@
 
 namespace s2s {
 
-// What a log-probability is divided by; a length counts generated ids and the end token.
+// What a log-probability is divided by; n is the length, which counts generated ids and the end
+// token, and the offset.
 struct LengthPenalty {
   enum class Kind : int32_t {
     none,   // 1
-    power,  // length ^ alpha
-    gnmt,   // ((5 + length) / 6) ^ alpha, Wu et al. 2016, eq. 14
+    power,  // n ^ alpha
+    gnmt,   // ((5 + n) / 6) ^ alpha, Wu et al. 2016, eq. 14
   };
   Kind kind = Kind::power;
   double alpha = 0.0;
+  int32_t offset = 0;  // at least 0: programs that count the start token have 1
 
   double score(double log_prob, int32_t length) const noexcept;
 

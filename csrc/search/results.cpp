@@ -4,11 +4,6 @@
 
 namespace s2s {
 
-std::span<const Hypothesis> SearchResults::sentence(int32_t index) const noexcept {
-  const size_t first = static_cast<size_t>(index) * static_cast<size_t>(per_sentence_);
-  return {slots_.data() + first, static_cast<size_t>(counts_[index])};
-}
-
 void SearchResults::reset(int32_t sentences, int32_t per_sentence) {
   const size_t slots = static_cast<size_t>(sentences) * static_cast<size_t>(per_sentence);
   if (slots_.size() < slots) slots_.resize(slots);

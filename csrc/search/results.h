@@ -1,6 +1,7 @@
 // What a search gives back.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -26,7 +27,10 @@ struct Hypothesis {
 class SearchResults {
  public:
   int32_t size() const noexcept { return static_cast<int32_t>(counts_.size()); }
-  std::span<const Hypothesis> sentence(int32_t index) const noexcept;
+  std::span<const Hypothesis> sentence(int32_t index) const noexcept {
+    const auto first = static_cast<std::size_t>(index) * static_cast<std::size_t>(per_sentence_);
+    return {slots_.data() + first, static_cast<std::size_t>(counts_[index])};
+  }
 
   // Used by the search. `add` gives the next slot of a sentence, with the contents of an earlier
   // search; at most per_sentence slots each.

@@ -18,14 +18,18 @@ enum class Ended : int32_t {
   place,    // it takes one of its step's K places, which is free again in the next
   shrink,   // it takes its place with it: the beam is smaller from then on
   stay,     // it keeps its place while it is among the K best, with its log-probability
+  expand,   // it is continued like the others; what comes of it has places and is no result
 };
 
 // When a sentence stops, besides at its limit and without live hypotheses.
 enum class Stop : int32_t {
-  best,   // no live hypothesis can enter the best ended ones any more
-  count,  // `finished_limit` hypotheses have ended; later ones of that step are not taken
-  top,    // the best place of a step has held an ended one, and as many have ended as are wanted
-  empty,  // at nothing else
+  best,    // no live hypothesis can enter the best ended ones any more
+  count,   // `finished_limit` hypotheses have ended; later ones of that step are not taken
+  top,     // the best place of a step has held an ended one, and as many have ended as are wanted
+  both,    // as top, once `finished_limit` have ended
+  head,    // the best place of this step holds one, and as many have ended as are wanted
+  places,  // each of the K places has held an ended one, or nothing, in some step
+  empty,   // at nothing else
 };
 
 // What becomes of live hypotheses at a sentence's maximum.
@@ -39,7 +43,7 @@ struct SearchRules {
   Ended ended = Ended::leave;
   Stop stop = Stop::best;
   Limit limit = Limit::compete;
-  int32_t finished_limit = 1;  // for Stop::count; at least num_hypotheses
+  int32_t finished_limit = 1;  // for Stop::count and both; at least num_hypotheses
   int32_t min_length = 0;      // no end token before this many ids, itself included
   LengthPenalty penalty;
   double coverage = 0.0;  // beta of Wu et al. 2016, eq. 14, at least 0; above it needs alignments

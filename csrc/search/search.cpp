@@ -54,6 +54,7 @@ void Search::run(StepModel& model, const SearchOptions& options,
                  std::span<const int32_t> max_lengths, SearchResults& results) {
   results.reset(static_cast<int32_t>(max_lengths.size()), options.num_hypotheses);
   open(options, model.vocabulary(), max_lengths);
+  defer(model, options);
   while (live()) {
     if (model.interrupted()) {
       interrupt(options);
@@ -61,7 +62,24 @@ void Search::run(StepModel& model, const SearchOptions& options,
     }
     proceed(model, options);
   }
+  settle(model, options);
   close(options, results);
+}
+
+void Search::defer(const StepModel& model, const SearchOptions& options) noexcept {
+  scores_.deferred = max_lengths_.size() == 1 && lanes_ == 1 && beam_ == 1 && hypotheses_ == 1 &&
+                     scores_.filter == nullptr && !options.rules.exact && model.defers();
+}
+
+void Search::settle(StepModel& model, const SearchOptions& options) {
+  if (!scores_.deferred) return;
+  history_.settle(model.settle());
+  if (progress_.front().finished == 0) return;
+  const SearchRules& rules = options.rules;
+  Finished& found = finished_.front();
+  found.log_prob = history_.log_prob(found.link);
+  found.score = rules.penalty.score(found.log_prob, found.length);
+  if (rules.coverage > 0.0) found.score += rules.coverage * history_.coverage(found.link, heads_);
 }
 
 void Search::open(const SearchOptions& options, int64_t vocabulary,
@@ -76,6 +94,7 @@ void Search::open(const SearchOptions& options, int64_t vocabulary,
   nodes_ = 0;
   filter_.begin(rules.constraints.get(), rules.sampling, options.end);
   scores_.filter = filter_.active() ? &filter_ : nullptr;
+  scores_.deferred = false;
   // With K live rows at most `ends` * K continuations end, so K others are always among these.
   const auto end_count = static_cast<int64_t>(options.end.size());
   const bool make_room = rules.ended == Ended::leave || rules.ended == Ended::leading;
@@ -88,6 +107,18 @@ void Search::open(const SearchOptions& options, int64_t vocabulary,
   count_ = static_cast<int32_t>(std::min(width_ + passed, vocabulary));
   for (int32_t s = 0; s < sentences; ++s) start(options, s);
   next_rows();
+}
+
+void Search::reserve(const SearchOptions& options, int64_t vocabulary,
+                     std::span<const int32_t> max_lengths) {
+  open(options, vocabulary, max_lengths);
+  const auto lanes = static_cast<size_t>(lanes_), beam = static_cast<size_t>(beam_);
+  size_t links = 0;
+  for (const int32_t length : max_lengths)
+    links += lanes * (static_cast<size_t>(width_) * static_cast<size_t>(length) + beam);
+  history_.reserve(links);
+  choices_.reserve(beam * static_cast<size_t>(count_) + beam);
+  taken_.reserve(lanes * beam);
 }
 
 // One step of all live rows.
@@ -119,6 +150,7 @@ void Search::score(StepModel& model, const SearchOptions& options,
   begin(options, sentences, 1, 1);
   heads_ = model.heads();
   scores_.filter = nullptr;
+  scores_.deferred = sentences == 1 && model.defers();
   const bool has_end = !options.end.empty();
   const FinishReason reason = has_end ? FinishReason::eos : FinishReason::length;
   const auto length_of = [&](int32_t s) { return targets[s].size() + (has_end ? 1 : 0); };
@@ -159,6 +191,7 @@ void Search::score(StepModel& model, const SearchOptions& options,
     }
     next_rows();
   }
+  settle(model, options);
   close(options, results);
 }
 
@@ -173,6 +206,7 @@ void Search::begin(const SearchOptions& options, int32_t sentences, int32_t lane
   finished_.resize(all * static_cast<size_t>(hypotheses));
   progress_.assign(all, {});
   if (options.rules.ended == Ended::stay) kept_.resize(all * static_cast<size_t>(beam_));
+  if (options.rules.stop == Stop::places) held_.assign(all * static_cast<size_t>(beam_), 0);
   for (size_t lane = 0; lane < all && !options.prompts.empty(); ++lane)
     progress_[lane].lead =
         static_cast<int32_t>(options.prompts[lane / static_cast<size_t>(lanes)].size()) -
@@ -184,7 +218,7 @@ void Search::start(const SearchOptions& options, int32_t sentence) {
   const int32_t state = automaton == nullptr ? Automaton::kNowhere : automaton->start;
   for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {
     next_.step.push_back({fed(options, sentence, 0), -1, sentence, 0});
-    next_.live.push_back({0.0, -1, lane, state});
+    next_.live.push_back({0.0, -1, lane, state, false});
   }
 }
 
@@ -249,13 +283,20 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
 
   choose(options, first, last, length, forced_id(options, length, max_length));
   progress.kept = 0;
+  if (rules.stop == Stop::head) progress.topped = false;
   int32_t place = 0, living = 0;
   bool full = false;
   for (const Choice& choice : choices_) {
     const bool leading = place < beam_;
     const bool was_ended = choice.row < 0;
+    const bool over = !was_ended && rows_.live[choice.row].over;
     const bool ended = was_ended || ends(options, choice.token.id);
+    if (ended && leading) hold(rules, lane, place);
     if (place++ == 0) progress.topped |= ended;
+    if (rules.ended == Ended::expand && (ended || over)) {
+      if (!at_limit) live_on(options, choice, true);
+      if (over) continue;
+    }
     if (!ended) {
       if (living == beam_) continue;
       if (++living == beam_ && !at_limit)
@@ -271,11 +312,10 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
     full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
     if (full) break;
   }
-  const bool topped =
-      rules.stop == Stop::top && progress.topped && progress.finished == hypotheses_;
+  for (; place < beam_; ++place) hold(rules, lane, place);
   if (at_limit) {
     if (!full) cut(options, lane, living);
-  } else if (living > 0 && (full || topped || decided(rules, lane, begin, length, max_length))) {
+  } else if (living == 0 || full || stopped(rules, lane, begin, length, max_length)) {
     next_.step.resize(begin);
     next_.live.resize(begin);
   }
@@ -287,6 +327,7 @@ void Search::cut(const SearchOptions& options, int32_t lane, int32_t living) {
   for (const Choice& choice : choices_) {
     if (living == 0 || (fill && progress_[lane].finished == hypotheses_)) return;
     if (choice.row < 0 || ends(options, choice.token.id)) continue;
+    if (rows_.live[choice.row].over) continue;
     finish(options, choice, FinishReason::length);
     --living;
   }
@@ -367,7 +408,7 @@ bool Search::better(const Choice& a, const Choice& b) noexcept {
   return a.row < b.row;
 }
 
-void Search::live_on(const SearchOptions& options, const Choice& choice) {
+void Search::live_on(const SearchOptions& options, const Choice& choice, bool over) {
   const StepRow& row = rows_.step[choice.row];
   const Live& live = rows_.live[choice.row];
   const Automaton* automaton = automaton_of(options);
@@ -375,7 +416,7 @@ void Search::live_on(const SearchOptions& options, const Choice& choice) {
       automaton == nullptr ? live.state : automaton->next(live.state, choice.token.id);
   const int32_t link = history_.add(live.link, choice.row, choice.token);
   next_.step.push_back({choice.token.id, choice.row, row.sentence, row.step + 1});
-  next_.live.push_back({choice.log_prob, link, live.lane, state});
+  next_.live.push_back({choice.log_prob, link, live.lane, state, over});
 }
 
 void Search::finish(const SearchOptions& options, const Choice& choice, FinishReason reason) {
@@ -387,19 +428,6 @@ void Search::finish(const SearchOptions& options, const Choice& choice, FinishRe
   if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(link, heads_);
   ++progress_[live.lane].ended;
   insert(live.lane, {choice.log_prob, score, link, length, reason});
-}
-
-// No live hypothesis can enter the finished ones any more; the live ones of `length` ids begin at
-// `begin`. Coverage is at most 0.
-bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
-                     int32_t max_length) const noexcept {
-  if (rules.stop != Stop::best || progress_[lane].finished < hypotheses_) return false;
-  double best = kImpossible;
-  for (size_t row = begin; row < next_.live.size(); ++row)
-    best = std::max(best, next_.live[row].log_prob);
-  const int64_t worst = static_cast<int64_t>(lane + 1) * hypotheses_ - 1;
-  const int32_t shortest = std::max(length + 1, std::min(rules.min_length, max_length));
-  return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);
 }
 
 }  // namespace s2s

@@ -53,14 +53,23 @@ class Search {
            SearchResults& results);
 
   // The same, step by step: `open`, then `proceed` with what a step of rows() gives as long as
-  // live(), then `close`. A search may be closed before it has ended, once `interrupt` has made
-  // results of what lives: as at a maximum, they compete with the ended ones.
+  // live(), then `settle` and `close`. A search may be closed before it has ended, once `interrupt`
+  // has made results of what lives: as at a maximum, they compete with the ended ones.
   void open(const SearchOptions& options, int64_t vocabulary, std::span<const int32_t> max_lengths);
+  // Behind `open`: lets the model defer the steps of one sentence with one hypothesis. That one is
+  // ranked against no other, so that its ids ask for no log-probabilities. `settle` makes these of
+  // logits, and with them the result's numbers.
+  void defer(const StepModel& model, const SearchOptions& options) noexcept;
+  bool deferred() const noexcept { return scores_.deferred; }
+  void settle(StepModel& model, const SearchOptions& options);
   bool live() const noexcept { return !rows_.step.empty(); }
   std::span<const StepRow> rows() const noexcept { return rows_.step; }
   void proceed(StepModel& model, const SearchOptions& options);
   void interrupt(const SearchOptions& options);
   void close(const SearchOptions& options, SearchResults& results);
+  // Takes the memory that such a search may need at most, whatever it finds.
+  void reserve(const SearchOptions& options, int64_t vocabulary,
+               std::span<const int32_t> max_lengths);
   // The ids that every hypothesis of a sentence begins with that can still be its best result: the
   // live ones and the best ended one of each lane. Grows from step to step, and never changes.
   void certain(int32_t sentence, std::vector<int32_t>& ids) const;
@@ -86,6 +95,7 @@ class Search {
     int32_t link;
     int32_t lane;   // counted over all sentences
     int32_t state;  // of the automaton
+    bool over;      // it has ended before, and is no result
   };
 
   // A possible continuation of a row; below 0, an ended one that has its place in the beam.
@@ -110,6 +120,7 @@ class Search {
     int32_t finished = 0;        // in finished_
     int32_t ended = 0;           // all that ever were finished
     int32_t kept = 0;            // in kept_
+    int32_t held = 0;            // set in held_
     bool topped = false;         // an ended one has held the best place
     double dropped = -HUGE_VAL;  // no hypothesis without a place was better
   };
@@ -133,10 +144,13 @@ class Search {
               int32_t forced);
   void fall_back(int32_t first, int32_t last, int32_t forced);
   double rank_of(const SearchOptions& options, double log_prob, int32_t token) const noexcept;
-  void live_on(const SearchOptions& options, const Choice& choice);
+  void live_on(const SearchOptions& options, const Choice& choice, bool over = false);
+  void hold(const SearchRules& rules, int32_t lane, int32_t place) noexcept;
   void finish(const SearchOptions& options, const Choice& choice, FinishReason reason);
   void insert(int32_t lane, const Finished& finished) noexcept;
   void cut(const SearchOptions& options, int32_t lane, int32_t living);
+  bool stopped(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
+               int32_t max_length) const noexcept;
   bool decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
                int32_t max_length) const noexcept;
 
@@ -157,6 +171,7 @@ class Search {
   std::vector<int32_t> wanted_;       // [rows], tokens whose log-probabilities are asked for
   std::vector<Finished> finished_;    // [lanes, hypotheses_], best first
   std::vector<double> kept_;          // [lanes, beam_] where ended ones stay: log-probabilities
+  std::vector<uint8_t> held_;         // [lanes, beam_] for Stop::places
   std::vector<Progress> progress_;    // [lanes]
   std::vector<int32_t> merged_;       // [lanes of a sentence], how many of each are results
 };

@@ -52,7 +52,7 @@ def train(network: Reverser, steps: int) -> None:
             logits.flatten(0, 1), torch.cat([words.flip(1), end], 1).flatten()
         )
         adam.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         if step % 100 == 0:
             print(f"step {step}: loss {loss.item():.3f}", file=sys.stderr)

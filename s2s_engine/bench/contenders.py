@@ -105,7 +105,8 @@ def _core(workload: Workload, engine: Engine) -> Answering:
     sources, request = workload.sources, core.Request(workload.beam)
 
     def turn(number: int) -> object:
-        return session.decode([sources[number]], request, limits[number])
+        found = session.decode([sources[number]], request, limits[number])
+        return found.hypotheses[0][0]  # made when they are read
 
     def answer(number: int) -> list[list[int]]:
         return [session.decode([sources[number]], request, limits[number]).hypotheses[0][0]]

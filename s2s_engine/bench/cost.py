@@ -1,30 +1,27 @@
-"""What a decode must do at least: the bytes that it reads and the multiply-adds that it makes, and
-the time in which a machine could do that. Knows graphs and shapes; never how the engine runs them.
-"""
+"""The time in which a machine could do what a decode must do at least. Knows the work of a model
+(`s2s_engine/cost.py`), sizes of a decode and rates; never how the engine runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..cost import BYTES, Work, works
 from ..model import Model
 
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 # Multiply-adds that one exp, tanh or sigmoid is counted as: a polynomial, a scale, a division.
 ACTIVATION = 16
-# An embedding at the front is folded into a table where that has at most so many floats
-# (csrc/ops/product.cpp): its columns are then neither read nor multiplied.
-FOLD_LIMIT = 1 << 20
-GATES = {"lstm": 5, "gru": 3, "rnn": 1}  # activations of a cell, per hidden unit
+# Steps whose logits one product makes, where the output layer is screened.
+DEFERRED = 32
 
 
 @dataclass(frozen=True)
 class Stage:
     """Work done `times` times, one after the other; all numbers but `times` are of one time.
 
+    int8_multiply_adds: those of bytes, which are not among the others.
     working_set: bytes that pass by until the same weights are read again, which says from which
     cache they come.
     """
@@ -34,6 +31,7 @@ class Stage:
     bytes: float
     multiply_adds: float
     working_set: float
+    int8_multiply_adds: float = 0
 
 
 @dataclass(frozen=True)
@@ -53,31 +51,31 @@ class Machine:
         return float(np.interp(np.log(max(working_set, 1.0)), np.log(sizes), rates))
 
 
-def seconds(stage: Stage, machine: Machine, peak: float | None = None) -> float:
-    """The roofline (Williams et al. 2009): the longer of reading and multiplying."""
+def seconds(stage: Stage, machine: Machine) -> float | None:
+    """The roofline (Williams et al. 2009): the longer of reading and multiplying. None where bytes
+    are multiplied, and how fast the machine could do that is not known."""
+    if stage.int8_multiply_adds and machine.int8 is None:
+        return None
     reading = stage.bytes / (machine.bandwidth(stage.working_set) * 1e9)
-    multiplying = 2 * stage.multiply_adds / ((peak or machine.fma) * 1e9)
+    multiplying = 2 * stage.multiply_adds / (machine.fma * 1e9)
+    multiplying += 2 * stage.int8_multiply_adds / ((machine.int8 or machine.fma) * 1e9)
     return stage.times * max(reading, multiplying)
 
 
-def limit(stages: list[Stage], machine: Machine, int8: bool = False) -> float:
+def limit(stages: list[Stage], machine: Machine) -> float | None:
     """Seconds that a decode takes at least; `machine`: of as many threads as share it."""
-    peak = machine.int8 if int8 and machine.int8 else machine.fma
-    return sum(seconds(stage, machine, peak) for stage in stages)
+    found = [seconds(stage, machine) for stage in stages]
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
-def weight_bytes(model: Model, types: Mapping[str, str]) -> dict[str, int]:
-    """Bytes of each tensor in its compute type; two a weight where float32 weights are all exact in
-    bfloat16, in which the engine then keeps them."""
+def exact_in_bfloat16(model: Model) -> set[str]:
+    """Tensors whose float32 weights are all exact in bfloat16, in which the engine keeps them."""
     return {
-        name: array.size * (2 if _narrow(types.get(name, "float32"), array) else
-                            BYTES[types.get(name, "float32")])
+        name
         for name, array in model.tensors.items()
-    }  # fmt: skip
-
-
-def _narrow(type_: str, array: np.ndarray) -> bool:
-    return type_ == "float32" and not (array.view(np.uint32) & np.uint32(0xFFFF)).any()
+        if not (array.view(np.uint32) & np.uint32(0xFFFF)).any()
+    }
 
 
 def stages(
@@ -88,98 +86,63 @@ def stages(
     beam: int = 1,
     batch: int = 1,
     types: Mapping[str, str] | None = None,
+    screened: Iterable[str] = (),
 ) -> list[Stage]:
     """The work of decoding `batch` sentences at once. Weights are read once for all rows of a
-    product; an encoder's input products and linear layers run once for all positions."""
-    count = _Count(model, weight_bytes(model, types or {}), positions, beam, batch)
-    parts = [*count.encoder(), *count.decoder(steps)]
-    whole = sum(part.bytes for part in parts)
-    return [
-        Stage(p.name, p.times, p.bytes, p.multiply_adds, p.bytes if p.times > 1 else whole)
-        for p in parts
-    ]
+    product. The last stage is a step: it streams all weights, and nothing is read twice in it.
+
+    screened: the weight of an output layer that a greedy decode of one sentence screens. Its steps
+    read a byte a weight then, and one product for 32 steps makes their logits.
+    """
+    shapes = {name: array.shape for name, array in model.tensors.items()}
+    narrow = exact_in_bfloat16(model)
+    found = works(model.graphs, model.types(), shapes, compute_types=types, narrow=narrow)
+    every = [work for graph in found.values() for work in graph]
+    sentence = [_stage(w, positions, batch, batch) for w in every if w.when == "sentence"]
+    parts = [_stage(w, positions, batch, batch * beam) for w in every if w.when == "step"]
+    vocabulary = model.types()["decoder"][_scores(model)].size
+    step = Stage(
+        "a step of the decoder",
+        steps,
+        sum(part.times * part.bytes for part in parts),
+        sum(part.times * part.multiply_adds for part in parts)
+        + batch * beam * vocabulary * ACTIVATION,  # the sum of exp(logit)
+        0,
+        sum(part.times * part.int8_multiply_adds for part in parts),
+    )
+    all_ = [*(part for part in sentence if part.bytes), step]
+    for name in screened if batch * beam == 1 else ():
+        size = float(np.prod(shapes[name]))
+        stored = BYTES["bfloat16" if name in narrow else "float32"] * size
+        deferred = -(-steps // DEFERRED)
+        all_.insert(-1, Stage(name, deferred, stored, size * steps / deferred, 0))
+        all_[-1] = replace(
+            step,
+            bytes=step.bytes - stored + size,
+            multiply_adds=step.multiply_adds - size,
+            int8_multiply_adds=step.int8_multiply_adds + size,
+        )
+    whole = sum(part.bytes for part in all_)
+    return [replace(p, working_set=p.bytes if p.times > 1 else whole) for p in all_]
+
+
+def _scores(model: Model) -> str:
+    outputs = model.graphs["decoder"].outputs
+    return outputs["logits" if "logits" in outputs else "log_probabilities"]
+
+
+def _stage(work: Work, positions: float, sentences: float, rows: float) -> Stage:
+    rows *= positions if work.over == "positions" else 1
+    again = positions - (not work.first)
+    return Stage(
+        work.node,
+        again if work.over == "each position" else 1,
+        work.bytes + work.memory * positions * sentences,
+        rows * (ACTIVATION * work.activations + (0 if work.int8 else work.multiply_adds)),
+        0,
+        rows * work.multiply_adds if work.int8 else 0,
+    )
 
 
 def total(stages: list[Stage], of: Callable[[Stage], float]) -> float:
     return sum(stage.times * of(stage) for stage in stages)
-
-
-class _Count:
-    def __init__(
-        self, model: Model, sizes: Mapping[str, int], positions: float, beam: int, batch: int
-    ) -> None:
-        self._model, self._sizes, self._types = model, sizes, model.types()
-        self._positions, self._beam, self._batch = positions, beam, batch
-
-    def encoder(self) -> Iterator[Stage]:
-        graph = self._model.graphs.get("encoder", Graph())
-        for node in graph.nodes:
-            x = self._types["encoder"].get(_front(node))
-            sequence = x is not None and x.kind == "sequence"
-            rows = self._batch * (self._positions if sequence else 1)
-            once = self._product(graph, node, rows)
-            if once.bytes:
-                yield once
-            if "weight_hh" in node.weights:
-                again = self._positions if "h" in node.inputs else self._positions - 1
-                yield self._recurrent(node, self._batch, again)
-
-    def decoder(self, steps: float) -> Iterator[Stage]:
-        """One stage: a step streams all weights, and nothing is read twice within it."""
-        graph, rows = self._model.graphs["decoder"], self._batch * self._beam
-        bytes_ = multiply_adds = 0.0
-        for node in graph.nodes:
-            parts = [self._product(graph, node, rows)]
-            if "weight_hh" in node.weights:
-                parts.append(self._recurrent(node, rows, 1))
-            if node.op == "attention":
-                parts.append(self._attention(node))
-            bytes_ += sum(part.bytes for part in parts)
-            multiply_adds += sum(part.multiply_adds for part in parts)
-        vocabulary = self._types["decoder"][graph.outputs["logits"]].size
-        multiply_adds += rows * vocabulary * ACTIVATION  # the sum of exp(logit)
-        yield Stage("a step of the decoder", steps, bytes_, multiply_adds, bytes_)
-
-    def _product(self, graph: Graph, node: Node, rows: float) -> Stage:
-        name = node.weights.get("weight_ih") or node.weights.get("weight")
-        if name is None or node.op == "embedding":
-            return Stage(node.name, 1, 0, 0, 0)
-        outputs, inputs = self._model.tensors[name].shape
-        used = inputs - self._folded(graph, node, outputs)
-        acts = outputs if node.attributes.get("activation", "identity") != "identity" else 0
-        acts = acts if node.op == "linear" else 0
-        work = rows * (outputs * used + ACTIVATION * acts)
-        return Stage(node.name, 1, self._sizes[name] * used / inputs, work, 0)
-
-    def _recurrent(self, node: Node, rows: float, times: float) -> Stage:
-        name = node.weights["weight_hh"]
-        outputs, hidden = self._model.tensors[name].shape
-        cell = GATES[node.op.removesuffix("_cell")] * hidden * ACTIVATION
-        work = rows * (outputs * hidden + cell)
-        return Stage(f"{node.name}, recurrent", times, self._sizes[name], work, 0)
-
-    def _attention(self, node: Node) -> Stage:
-        """Keys and values are read once a sentence: its hypotheses share them."""
-        types = self._types["decoder"]
-        key, value = (
-            types[str(node.inputs[role])].size if role in node.inputs else 0
-            for role in ("keys", "values")
-        )
-        acts = 1 + (key if node.attributes.get("score") == "additive" else 0)
-        rows = self._batch * self._beam * self._positions
-        read = 4 * self._batch * self._positions * (key + value)
-        return Stage(node.name, 1, read, rows * (key + value + acts * ACTIVATION), 0)
-
-    def _folded(self, graph: Graph, node: Node, outputs: int) -> int:
-        """The columns that a folded embedding takes out of a product."""
-        front = _front(node).split(".")[0]
-        maker = next((n for n in graph.nodes if n.name == front and n.op == "embedding"), None)
-        if maker is None:
-            return 0
-        vocabulary, columns = self._model.tensors[maker.weights["weight"]].shape
-        return columns if vocabulary * outputs <= FOLD_LIMIT else 0
-
-
-def _front(node: Node) -> str:
-    x = node.inputs.get("x", "")
-    return x if isinstance(x, str) else x[0]

@@ -1,7 +1,6 @@
-"""What the machine can do at best, measured in the run that uses it: by the program of
-`benchmarks/cpp`, which times the kernels too, or where that is not built, by NumPy.
-
-Knows the program's output and NumPy's fastest reads and products; nothing of workloads."""
+"""What the machine can do at best, measured in the run that uses it by the program of
+`benchmarks/cpp`, which times the kernels too; where that is not built, what the engine's products
+reach. Knows the program's output and rates; nothing of workloads."""
 
 from __future__ import annotations
 
@@ -9,13 +8,13 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .cost import Machine
 
 PROGRAM = "s2s_bench_kernels"
@@ -30,16 +29,21 @@ SIZES = tuple(1 << power for power in range(15, 28))
 
 @dataclass(frozen=True)
 class Limits:
-    """machines: by number of threads. kernels: rows as the program prints them, or none."""
+    """machines: by number of threads. kernels: rows as the program prints them, or none. rates:
+    those of the engine's products on one thread, where there is no program."""
 
     source: str
     machines: dict[int, Machine]
     kernels: list[dict[str, Any]] = field(default_factory=list)
     isa: str = ""
+    rates: Machine | None = None
 
-    def reached(self, machine: Machine) -> Machine:
+    def reached(self, threads: int) -> Machine | None:
         """A machine at the rates that the product kernels reach: their share of reading, by working
         set, and of multiplying. The machine itself where kernels were not timed."""
+        machine = self.machines.get(threads)
+        if machine is None:
+            return self.rates if threads == 1 else None
         one = [k for k in self.kernels if k["group"] == "product of 1 row"]
         many = [k for k in self.kernels if k["group"] == "product of 64 rows"]
         if not one or not many:
@@ -92,28 +96,20 @@ def parsed(printed: dict[str, Any]) -> Limits:
     return Limits("the kernel program", machines, printed["kernels"], printed["isa"])
 
 
-def by_numpy() -> Limits:
-    """One thread, in ways that NumPy has: the largest of an array, a product of two matrices."""
-    read = {size: _best(lambda data: data.max(), size) for size in SIZES}
-    n = 512
-    a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
-    fma = 2 * n**3 / min(_times(lambda: np.dot(a, b, out=out), 10))
-    source = "NumPy (np.max, np.dot): what good code reaches, not the limit"
-    return Limits(source, {1: Machine(read, fma)})
+def unknown() -> Limits:
+    """Nothing that Python can call reads or multiplies faster than the engine's kernels: without
+    the program there is no limit to compare with."""
+    return Limits("nothing: the program for kernels is not built", {})
 
 
-def _best(way: Any, size: int) -> float:
-    data = np.ones(size // 4, np.float32)
-    repeat = max(1, (1 << 20) // size)
-    times = _times(lambda: [way(data) for _ in range(repeat)], 8)
-    return size * repeat / min(times)
+def by_engine() -> Limits:
+    """No limit, but what the engine's float32 products reach on one thread, for predictions."""
+    random = np.random.default_rng(1)
 
+    def seconds(outputs: int, depth: int, rows: int) -> float:
+        weight = random.standard_normal((outputs, depth), np.float32)
+        return _core.time_products(weight, "", rows)["float32"]
 
-def _times(work: Any, count: int) -> list[int]:
-    work()
-    times = []
-    for _ in range(count):
-        begin = time.perf_counter_ns()
-        work()
-        times.append(time.perf_counter_ns() - begin)
-    return times
+    read = {size: size / seconds(size // 1024, 256, 1) / 1e9 for size in SIZES}
+    fma = max(2 * 64 * 256 * n / seconds(n, 256, 64) / 1e9 for n in (256, 512))
+    return replace(unknown(), rates=Machine(read, fma))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from . import goals, svg
+from . import goals, svg, text
 from .svg import Bar, Series
 
 STYLE = """
@@ -109,7 +109,7 @@ def _summary(report: dict[str, Any]) -> str:
                 [_title(result), name.removeprefix("s2s_engine "), _time(row["p50_us"]),
                  _share(row), *leads]
             )  # fmt: skip
-    head = ["workload", "weights", "median", "of the limit", "faster than PyTorch eager",
+    head = ["workload", "weights", "median", "limit / time", "faster than PyTorch eager",
             "than the fastest float32 peer", "than the fastest peer"]  # fmt: skip
     return "<h2>In short</h2>" + _table(head, rows)
 
@@ -135,7 +135,7 @@ def _result(result: dict[str, Any]) -> str:
         "tokens/s",
         "time / engine (quartiles)",
         "equal ids",
-        "of limit",
+        "limit / time",
     ]
     rows = [
         [
@@ -226,7 +226,7 @@ def _kernels(report: dict[str, Any]) -> str:
         for k in report["kernels"]
     ]  # fmt: skip
     return "<h2>Kernels</h2><p>The parts that a decode is made of, one thread.</p>" + _table(
-        ["", "time", "GB/s", "GFLOP/s", "of the limit"], rows
+        ["", "time", "GB/s", "GFLOP/s", "limit / time"], rows
     )
 
 
@@ -282,7 +282,7 @@ def _loading(report: dict[str, Any]) -> str:
 
 
 def _limits_note(report: dict[str, Any]) -> str:
-    return escape(f"The machine's limit was measured by {report['limits']['source']}.")
+    return escape(text.limit(report))
 
 
 # --- pieces ---

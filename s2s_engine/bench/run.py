@@ -35,7 +35,7 @@ def run(options: Options, tell: Tell) -> dict[str, Any]:
     }
     program = limits.find_program(None if options.kernels is None else Path(options.kernels))
     tell("the machine's limit" + (", and the kernels" if program else ""))
-    found = limits.by_program(program, max(options.threads)) if program else limits.by_numpy()
+    found = limits.by_program(program, max(options.threads)) if program else limits.unknown()
     report["limits"], report["kernels"] = found.as_json(), found.kernels
     report["kernels_left_out"] = None if program else limits.HOW
     report["results"], report["loading"] = [], {}
@@ -49,6 +49,7 @@ def run(options: Options, tell: Tell) -> dict[str, Any]:
             gc.collect()
     report["scaling"] = []
     if options.scaling:
+        found = found if program else limits.by_engine()
         for sweep in scaling.SWEEPS:
             tell(f"scaling: {sweep.name}")
             report["scaling"].append(scaling.swept(sweep, found, max(options.threads)))
@@ -148,13 +149,17 @@ def _limits_us(made: Field, result: dict[str, Any], found: Limits) -> dict[str, 
             beam=result["beam"],
             batch=result["batch"],
             types=types,
+            screened=engine.info.screened,
         )
         name = entry.contender.name
-        int8 = "int8" in types.values()
-        times[name] = cost.limit(stages, limit, int8) * 1e6
+        seconds = cost.limit(stages, limit)
+        if seconds is not None:
+            times[name] = seconds * 1e6
         sizes[name] = {
             "bytes": cost.total(stages, lambda stage: stage.bytes),
-            "multiply_adds": cost.total(stages, lambda stage: stage.multiply_adds),
+            "multiply_adds": cost.total(
+                stages, lambda stage: stage.multiply_adds + stage.int8_multiply_adds
+            ),
         }
     result["work"] = sizes
     if BASE in times:

@@ -1,14 +1,14 @@
 """Time against one size at a time, beside what bytes and operations predict from rates measured in
 the same run. Knows sizes and predictions; no peers.
 
-`limit` takes the machine's bandwidth and multiply-add rate, `predicted` those that the product
-kernels reach: the first says how good the kernels are, the second whether a decode is their sum.
+`limit` takes the machine's bandwidth and multiply-add rate, where they are known, `predicted` those
+that the product kernels reach: how good the kernels are, and whether a decode is their sum.
 A time is the fastest block's median, as the rates are the fastest of some rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,8 @@ def swept(sweep: Sweep, limits: Limits, threads: int) -> dict[str, Any]:
         found = []
         for (n, point), engine, contender in zip(points, engines, made, strict=True):
             best = min(float(np.median(contender.times[block])) for block in blocks.blocks) / 1e3
-            machine = limits.machines.get(point.threads)
-            found.append(compared(n, best, *_predictions(point, engine, limits, machine)))
+            machines = limits.reached(point.threads), limits.machines.get(point.threads)
+            found.append(compared(n, best, *(predict(point, engine, m) for m in machines)))
     finally:
         for engine in engines:
             engine.close()
@@ -103,32 +103,30 @@ def compared(
     }
 
 
-def _predictions(
-    point: Point, engine: Engine, limits: Limits, machine: cost.Machine | None
-) -> tuple[float | None, float | None]:
-    if machine is None:
-        return None, None
-    types = engine.info.compute_types
-    predicted = predict(point, engine._model, types, limits.reached(machine))
-    return predicted, predict(point, engine._model, types, machine)
-
-
-def predict(point: Point, model: Model, types: Mapping[str, str], machine: cost.Machine) -> float:
+def predict(point: Point, engine: Engine, machine: cost.Machine | None) -> float | None:
     """Microseconds: the roofline of every stage, nothing added."""
+    if machine is None:
+        return None
     stages = cost.stages(
-        model,
+        engine._model,
         positions=point.source,
         steps=point.output,
         beam=point.beam,
         batch=point.batch,
-        types=types,
+        types=engine.info.compute_types,
     )
-    return cost.limit(stages, machine) * 1e6
+    seconds = cost.limit(stages, machine)
+    return None if seconds is None else seconds * 1e6
 
 
 def _turn(engine: Engine, point: Point) -> Callable[[int], object]:
     sources = random_ids(point.vocabulary, point.batch, point.source)
-    if point.batch == 1:
-        return lambda number: engine.decode(sources[0], beam_size=point.beam)
+    if point.batch == 1:  # ids are made when they are read
+        return lambda number: engine.decode(sources[0], beam_size=point.beam).ids
     size = -(-point.batch // point.threads)
-    return lambda number: engine.decode_batch(sources, batch_size=size, beam_size=point.beam)
+
+    def turn(number: int) -> object:
+        found = engine.decode_batch(sources, batch_size=size, beam_size=point.beam)
+        return [result.ids for result in found]
+
+    return turn

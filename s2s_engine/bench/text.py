@@ -9,9 +9,16 @@ from .compare import Change
 
 
 def whole(report: dict[str, Any]) -> str:
-    parts = [head(report), *map(result, report["results"]), loading(report)]
+    parts = [head(report), limit(report), *map(result, report["results"]), loading(report)]
     parts += [kernels(report), *map(sweep, report["scaling"])]
     return "\n\n".join(part for part in parts if part)
+
+
+def limit(report: dict[str, Any]) -> str:
+    return (
+        f"The machine's limit was measured by {report['limits']['source']}. limit / time: 100 % is "
+        "as fast as the machine, 50 % takes twice as long as it must."
+    )
 
 
 def head(report: dict[str, Any]) -> str:
@@ -39,7 +46,7 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
     )
     yield (
         f"{'':40}{'p50 us':>11}{'p90':>11}{'p99':>11}{'tokens/s':>11}"
-        f"  {'time / engine':>18}{'equal ids':>11}{'of limit':>10}"
+        f"  {'time / engine':>18}{'equal ids':>11}{'limit/time':>12}"
     )
     for row in found["rows"]:
         low, high = row["ratio_quartiles"]
@@ -48,7 +55,7 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{row['name']:40}{row['p50_us']:11.1f}{row['p90_us']:11.1f}{row['p99_us']:11.1f}"
             f"{row['tokens_per_s']:11.0f}  {row['ratio']:6.2f} ({low:.2f}-{high:.2f})"
-            f"{ids:>11}{share:>10}"
+            f"{ids:>11}{share:>12}"
         )
     for name, rivals in found["against"].items():
         for rival in rivals:
@@ -87,11 +94,11 @@ def loading(report: dict[str, Any]) -> str:
 def kernels(report: dict[str, Any]) -> str:
     if report["kernels_left_out"]:
         return f"kernels: left out: {report['kernels_left_out']}"
-    lines = [f"{'kernel':66}{'us':>9}{'GB/s':>8}{'GFLOP/s':>9}{'of limit':>10}"]
+    lines = [f"{'kernel':66}{'us':>9}{'GB/s':>8}{'GFLOP/s':>9}{'limit/time':>12}"]
     for one in report["kernels"]:
         name = f"{one['group']}: {one['name']}"
         rates = f"{one['bytes'] / one['ns']:8.1f}{one['operations'] / one['ns']:9.1f}"
-        lines.append(f"{name:66}{one['ns'] / 1e3:9.2f}{rates}{one['share']:10.0%}")
+        lines.append(f"{name:66}{one['ns'] / 1e3:9.2f}{rates}{one['share']:12.0%}")
     return "\n".join(lines)
 
 
@@ -103,9 +110,9 @@ def sweep(found: dict[str, Any]) -> str:
     for point in found["points"]:
         line = f"{point['value']:>8} {found['unit']:25}{point['us']:10.1f}"
         if point["predicted_us"] is not None:
-            far = "" if point["within"] else "  more than 25 % away"
             line += f"{point['predicted_us']:11.1f}{point['deviation']:+11.0%}"
-            line += f"{point['limit_us']:10.1f}{far}"
+            line += " " * 10 if point["limit_us"] is None else f"{point['limit_us']:10.1f}"
+            line += "" if point["within"] else "  more than 25 % away"
         lines.append(line)
     if not found["quiet"]:
         lines.append("NOISY: too few quiet blocks")

@@ -33,6 +33,7 @@ class Option:
     changes: str
 
     def accepts(self, value: object) -> bool:
+        """Whether it is a value of this option."""
         if isinstance(self.kind, tuple):
             return value in self.kind
         if self.kind is float:
@@ -123,6 +124,25 @@ class Options:
         if len(words) != size:
             raise InputError(f"{where} has {len(words)} strings, must have {size}, one for each id")
         return words
+
+    def vocabularies(
+        self,
+        source: int | None,
+        target: int | None,
+        stored: Mapping[str, Sequence[str] | Path | None] | None = None,
+    ) -> dict[str, list[str]]:
+        """Those that are known, by a model's names for them ("tokens", "target"), as `vocabulary`
+        finds them: of these sizes, None where there is no such side; stored: by side."""
+        found = {}
+        for name, side, size in (("tokens", "source", source), ("target", "target", target)):
+            if size is not None:
+                found[name] = self.vocabulary(side, size, (stored or {}).get(side))
+        return known(found)
+
+
+def known(words: Mapping[str, list[str] | None]) -> dict[str, list[str]]:
+    """Without the vocabularies that nothing told."""
+    return {name: listed for name, listed in words.items() if listed is not None}
 
 
 class Peer(Protocol):

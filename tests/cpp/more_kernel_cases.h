@@ -387,6 +387,45 @@ inline Case top_k_case(Random& random) {
           }};
 }
 
+inline Case enclose_case(Random& random) {
+  const int64_t panels = 1 + random.below(6), size = panels * kLanes;
+  const auto estimate = std::make_shared<Floats>(random.numbers(size));
+  const auto parts = std::make_shared<Floats>(random.numbers(2 * size));
+  for (float& part : *parts) part = std::fabs(part);
+  const float by_deviation = std::fabs(random.number()), by_norm = std::fabs(random.number());
+  const float by_estimate = std::fabs(random.number(1e-5F));
+  return {"enclose",
+          [=](const Kernels& kernels) {
+            Floats found(static_cast<std::size_t>(2 * panels));
+            kernels.enclose({.estimate = estimate->data(),
+                             .deviation = parts->data(),
+                             .norm = parts->data() + size,
+                             .by_deviation = by_deviation,
+                             .by_norm = by_norm,
+                             .by_estimate = by_estimate,
+                             .least = 0x1p-100F,
+                             .panels = panels,
+                             .lower = found.data(),
+                             .upper = found.data() + panels});
+            return found;
+          },
+          [=] {
+            std::vector<double> found(static_cast<std::size_t>(2 * panels), -HUGE_VAL);
+            for (int64_t i = 0; i < size; ++i) {
+              const auto at = static_cast<std::size_t>(i), panel = at / kLanes;
+              const float value = (*estimate)[at];
+              float error = std::fma(std::fabs(value), by_estimate, 0x1p-100F);
+              error = std::fma((*parts)[at + static_cast<std::size_t>(size)], by_norm, error);
+              error = std::fma((*parts)[at], by_deviation, error);
+              double& lower = found[panel];
+              double& upper = found[panel + static_cast<std::size_t>(panels)];
+              lower = std::max<double>(lower, value - error);
+              upper = std::max<double>(upper, value + error);
+            }
+            return found;
+          }};
+}
+
 // `rounds` cases of every kernel.
 inline std::vector<Case> all(int rounds, uint64_t seed) {
   std::vector<Case> made;
@@ -396,7 +435,7 @@ inline std::vector<Case> all(int rounds, uint64_t seed) {
       made.push_back(product_case(random, type));
     for (const auto& make : {copy_case, binary_case, interpolate_case, map_case, edges_case,
                              softmax_case, normaliser_case, pool_case, layer_norm_case, lstm_case,
-                             gru_case, gru_reset_case, attention_case, top_k_case})
+                             gru_case, gru_reset_case, attention_case, top_k_case, enclose_case})
       made.push_back(make(random));
   }
   return made;

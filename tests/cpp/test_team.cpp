@@ -1,5 +1,6 @@
 // Tests of the team and of a session that shares its products, for the thread sanitizer, too: built
 // without OpenMP (cmake --preset threads), whose barriers it does not know.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -13,7 +14,6 @@
 
 #include "core/cpus.h"
 #include "core/team.h"
-#include "engine/batch.h"
 #include "engine/session.h"
 
 namespace {
@@ -62,6 +62,35 @@ void test_all_members_work_at_once() {
       });
       for (int member = 0; member < threads; ++member)
         CHECK(parts_of[static_cast<std::size_t>(member)] == 1);
+    }
+  }
+}
+
+// Workers that get stuck in the first part that they begin: the caller does all others, those of
+// their shares, too, and waits for no more than that one part of each.
+void test_a_stuck_worker_holds_up_one_part() {
+  constexpr int64_t kParts = 40;
+  for (const int threads : {2, 3, 5}) {
+    Team team(threads, 1);
+    for (int round = 0; round < 50; ++round) {
+      std::atomic<int64_t> begun = 0, done = 0;
+      std::vector<std::atomic<int64_t>> parts_of(static_cast<std::size_t>(threads));
+      team.run(kParts, threads, [&](int64_t, int member) noexcept {
+        ++parts_of[static_cast<std::size_t>(member)];
+        if (member > 0) {
+          ++begun;
+          while (done + begun < kParts) std::this_thread::yield();
+          return;
+        }
+        // as long as a worker may be stuck, the caller goes on by itself
+        if (done == 0)
+          for (int turn = 0; turn < 100000 && begun < threads - 1; ++turn)
+            std::this_thread::yield();
+        ++done;
+      });
+      CHECK(done + begun == kParts);
+      for (int member = 1; member < threads; ++member)
+        CHECK(parts_of[static_cast<std::size_t>(member)] <= 1);
     }
   }
 }
@@ -222,10 +251,10 @@ bool same(const Hypothesis& a, const Hypothesis& b) {
 }
 
 void test_a_session_gives_the_same_bits_on_any_number_of_threads() {
-  constexpr int kSources = 6;
+  constexpr std::size_t kSources = 6;
   std::vector<std::vector<int32_t>> ids;
   std::vector<SourceInput> inputs;
-  for (int n = 0; n < kSources; ++n) ids.emplace_back(static_cast<std::size_t>(n + 1), n);
+  for (std::size_t n = 0; n < kSources; ++n) ids.emplace_back(n + 1, static_cast<int32_t>(n));
   for (const auto& one : ids)
     inputs.push_back({one.data(), nullptr, static_cast<int64_t>(one.size())});
   std::vector<Source> sources;
@@ -235,17 +264,21 @@ void test_a_session_gives_the_same_bits_on_any_number_of_threads() {
     const auto model = make_model(type);
     for (const int32_t beam : {1, 3}) {
       const DecodeRequest request = {beam, beam, false, {}};
-      std::vector<Hypotheses> expected;
+      std::vector<std::vector<Hypothesis>> expected;  // of each source, alone on one thread
       for (const int threads : {1, 2, 5}) {
-        Session one(model, "", threads, 1), other(model, "", threads, 1);
-        Session* const both[] = {&one, &other};
-        for (const int32_t size : {1, 4}) {
-          const auto found =
-              decode_batch({both, threads == 1 ? 1U : 2U}, sources, request, limits, size, {});
-          if (expected.empty()) expected = found;
-          for (std::size_t s = 0; s < kSources; ++s)
-            for (std::size_t n = 0; n < expected[s].size(); ++n)
-              CHECK(same(found[s][n], expected[s][n]));
+        Session session(model, "", threads, 1);
+        for (const std::size_t size : {std::size_t{1}, std::size_t{2}, kSources}) {
+          for (std::size_t first = 0; first < kSources; first += size) {
+            const SearchResults& found =
+                session.decode({&sources[first], size}, request, {&limits[first], size});
+            for (std::size_t s = 0; s < size; ++s) {
+              const std::span<const Hypothesis> one = found.sentence(static_cast<int32_t>(s));
+              if (threads == 1 && size == 1) expected.emplace_back(one.begin(), one.end());
+              const std::vector<Hypothesis>& wanted = expected[first + s];
+              CHECK(one.size() == static_cast<std::size_t>(beam) && one.size() == wanted.size());
+              CHECK(std::equal(one.begin(), one.end(), wanted.begin(), wanted.end(), same));
+            }
+          }
         }
       }
     }
@@ -258,6 +291,7 @@ int main() {
   assume_cpus(8);
   test_every_part_is_done_once();
   test_all_members_work_at_once();
+  test_a_stuck_worker_holds_up_one_part();
   test_work_is_shared_by_size_and_after_work_alone();
   test_teams_together_take_no_more_threads_than_there_are_cpus();
   test_a_team_in_a_team_counts_nobody_twice();

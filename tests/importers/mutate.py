@@ -6,6 +6,7 @@ Knows outcomes; never a format."""
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import resource
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 from mutation_seeds import READERS, Reader, Seed
 
 from s2s_engine import ModelFormatError
-from s2s_engine.importers.readers import hdf5_process
+from s2s_engine.importers.readers import hdf5_child, hdf5_process
 
 SECONDS = 20  # for one file; the readers need milliseconds
 MEMORY = 256 << 20  # more than at the start; all seeds are below 100 KB
@@ -89,8 +90,6 @@ class Forked:
     def __init__(self, watch: Watch, memory: int, seconds: int) -> None:
         import h5py
 
-        from s2s_engine.importers.readers import hdf5_child
-
         pipes = [os.pipe() for _ in range(3)]
         self.watch, self.args = watch, ["fork"]
         self.returncode: int | None = None
@@ -149,10 +148,71 @@ def fork_instead(watch: Watch) -> None:
     """h5py is imported once, here, instead of once for each file."""
     import h5py
 
-    from s2s_engine.importers.readers import hdf5_child
-
     hdf5_child.rehearse(h5py)
     hdf5_process.start = lambda *limits: Forked(watch, *limits)  # type: ignore[assignment]
+
+
+def in_one_process(reader: Reader, watch: Watch, files: list[bytes]) -> list[str]:
+    """What the files came to, read one after another by one process with its limits, up to the
+    first that ended it. Of that one nothing is said: alone it shows what the readers make of it."""
+    source, sink = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            read_all(reader, watch, files, sink)
+        finally:
+            os._exit(STRANGE)
+    os.close(sink)
+    with os.fdopen(source, "rb") as pipe:
+        told = pipe.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status or len(told) == 4 * len(files)
+    return [{"read": "read", "refu": "refused"}[told[i : i + 4]] for i in range(0, len(told), 4)]
+
+
+def read_all(reader: Reader, watch: Watch, files: list[bytes], sink: int) -> None:
+    """Writes four letters for each file and ends this process."""
+    answer_here()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    size = max(map(len, files))
+    hdf5_child.limit(hdf5_process.MEMORY + hdf5_process.MEMORY_RATIO * size, 4 * SECONDS)
+    watch.child = True
+    for data in files:
+        signal.setitimer(signal.ITIMER_REAL, hdf5_process.SECONDS)
+        watch.on = True
+        told = outcome(reader, data)
+        watch.on = False
+        os.write(sink, told[:4].encode())
+    os._exit(0)
+
+
+def answer_here() -> None:
+    """The library runs in this process, which has the limits of the one that readers start."""
+    import h5py
+
+    from s2s_engine.importers.readers import hdf5_files
+
+    def here(data: bytes, where: str) -> hdf5_process.Answer:
+        _, text, *body = hdf5_child.answer(h5py, data)
+        try:
+            return hdf5_process.judged(bytes(text), b"".join(body))
+        except ValueError as error:
+            raise ModelFormatError(f"{where}: {error}") from None
+
+    hdf5_files.read_hdf5 = here
+
+
+def outcomes(
+    reader: Reader, watch: Watch, files: Iterator[bytes], together: int
+) -> Iterator[tuple[bytes, str | None]]:
+    """Each file and what it came to; None where it is to be read alone."""
+    while chunk := list(itertools.islice(files, together)):
+        while chunk:
+            told = in_one_process(reader, watch, chunk) if len(chunk) > 1 else []
+            yield from zip(chunk, told, strict=False)
+            chunk = chunk[len(told) :]
+            if chunk:
+                yield chunk.pop(0), None
 
 
 def outcome(reader: Reader, data: bytes) -> str:
@@ -205,13 +265,15 @@ def run(name: str, options: argparse.Namespace) -> None:
     signal.signal(signal.SIGALRM, late)
     began, index = time.monotonic(), 0
     allowed = SECONDS * (4 if reader.forks else 1)
-    for data in cut(seeds, options.cut) if options.cut else changed(seeds, name, options):
+    files = cut(seeds, options.cut) if options.cut else changed(seeds, name, options)
+    together = options.together if reader.forks else 1
+    for data, told in outcomes(reader, watch, files, together):
         if time.monotonic() - began > options.seconds:
             break
         signal.setitimer(signal.ITIMER_REAL, allowed)
         watch.on = True
         try:
-            counts[outcome(reader, data)] += 1
+            counts[told or outcome(reader, data)] += 1
         except BaseException as error:
             watch.on = False
             kept = Path(options.keep, f"{name}-{options.seed}-{index}.bin")
@@ -233,6 +295,10 @@ def main() -> None:
     parser.add_argument("readers", nargs="+", choices=[*READERS, "all"])
     parser.add_argument("--count", type=int, default=10_000, help="files for each reader")
     parser.add_argument("--cut", type=int, metavar="STEP", help="cut files at every STEPth byte")
+    parser.add_argument(
+        "--together", type=int, default=1, metavar="FILES",
+        help="HDF5 files that one process reads; readers start one for each",
+    )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for each reader")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", default=".", help="the folder for a file that breaks a reader")

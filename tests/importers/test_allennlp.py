@@ -4,8 +4,6 @@ archives where they are there, and what is refused."""
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures import same_arrays, script_of, sums_hold
 from verified import Recorded, check
 
 from s2s_engine import Engine, InputError, ModelFormatError
@@ -97,11 +96,7 @@ def test_archives_of_2_10_give_what_it_computes(name: str) -> None:
 
 
 def test_the_fixtures_are_those_that_were_made() -> None:
-    digests = json.loads((DATA / "sha256.json").read_text())
-    made = {path.name for path in DATA.iterdir()} - {"make.py", "sha256.json", "__pycache__"}
-    assert digests.keys() == made
-    for name, digest in digests.items():
-        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == digest
+    sums_hold(DATA)
 
 
 # --- where AllenNLP is installed ---
@@ -109,23 +104,15 @@ def test_the_fixtures_are_those_that_were_made() -> None:
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    if importlib.util.find_spec("allennlp_models") is None:
-        pytest.skip("allennlp-models is not installed")
+    made = script_of(DATA / "make.py", "allennlp_models")
     pytest.importorskip("torch").manual_seed(1)
-    spec = importlib.util.spec_from_file_location("make_allennlp", DATA / "make.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return made
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_fixtures_can_be_made_again(maker: ModuleType, tmp_path: Path) -> None:
     maker.make(tmp_path)
-    with np.load(tmp_path / "outputs.npz") as new, np.load(DATA / "outputs.npz") as old:
-        assert new.files == old.files
-        for name in old.files:
-            assert np.allclose(new[name], old[name], rtol=0, atol=1e-6), name
+    same_arrays(tmp_path / "outputs.npz", DATA / "outputs.npz")
 
 
 @pytest.mark.filterwarnings("ignore")

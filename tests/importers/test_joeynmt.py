@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures import sums_hold
 from packed import part, unpack
 from verified import Recorded, check
 
@@ -102,8 +102,6 @@ def test_every_value_is_that_of_pytorchs_modules(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_scores_are_those_of_its_search(tmp_path: Path, name: str) -> None:
-    """Beams of its rule need not be ours in every case (it continues ended hypotheses): in these
-    they are."""
     with Engine.load(written(tmp_path, name)) as engine:
         for one in FACTS[name]["found"]:
             given = engine.decode(
@@ -115,6 +113,42 @@ def test_outputs_and_scores_are_those_of_its_search(tmp_path: Path, name: str) -
             ended = 3 in one["ids"]
             assert [*given.ids, *([3] if ended else [])] == one["ids"]
             assert given.score == pytest.approx(one["score"], abs=1e-4)
+
+
+# The settings of make.py; without max_output_length the limit is that of the model.
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"beam_size": 4},
+    {"beam_size": 4, "length_penalty": 1.0},
+    {"beam_size": 5, "length_penalty": 0.6, "num_hypotheses": 3},
+    {"beam_size": 3, "length_penalty": 2.0, "num_hypotheses": 3, "max_length": 9},
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_n_best_lists_are_those_of_its_search(tmp_path: Path, name: str) -> None:
+    """With a model that likes padding and beginnings, which no output has."""
+
+    def edit(state: dict[str, Any], settings: Config) -> None:
+        table = state["decoder.output_layer.weight"].clone()
+        for tensor in state.values():
+            if torch.equal(tensor, table):
+                tensor[1:3, 0] = 0  # the table, and what is tied to it
+        settings["testing"] = {}
+
+    with Engine.load(written(tmp_path, name, edit)) as engine:
+        for one in FACTS[name]["searched"]:
+            result = engine.decode(
+                [4 + int(word[1:]) for word in one["source"]],
+                length_penalty_kind="gnmt",
+                **SETTINGS[one["setting"]],
+            )
+            found = [
+                [*h.ids, *([3] if h.finish_reason == "eos" else [])] for h in result.hypotheses
+            ]
+            assert found == [ids for ids, _ in one["found"]]
+            for h, (_, score) in zip(result.hypotheses, one["found"], strict=True):
+                assert h.score == pytest.approx(score, abs=1e-4)
 
 
 def test_what_joey_nmt_cannot_run_itself() -> None:
@@ -136,8 +170,8 @@ def test_its_own_folder(folder: Path) -> None:
     assert model.provenance["checkpoint"] == "best.ckpt"
     assert model.vocabularies["tokens"][:5] == ("<unk>", "<pad>", "<s>", "</s>", "s0")
     assert model.generation == {
-        "beam_size": 4, "max_length": 9, "min_length": 2, "early_stop": "marian",
-        "length_penalty": 1.0, "length_penalty_kind": "gnmt",
+        "beam_size": 4, "max_length": 9, "min_length": 2, "early_stop": "joeynmt",
+        "length_penalty": 1.0, "length_penalty_kind": "gnmt", "suppress_tokens": [1, 2],
     }  # fmt: skip
     assert verify(model, imported.peer()).passed
     with Engine.load(folder / "best.ckpt") as one, Engine.load(folder) as other:
@@ -148,6 +182,26 @@ def test_its_own_folder(folder: Path) -> None:
                 best = one.decode(found["source"])
                 assert [*best.ids, 3][: len(found["ids"])] == found["ids"]
                 assert best.score == pytest.approx(found["score"], abs=1e-4)
+
+
+def test_what_a_search_never_writes(tmp_path: Path) -> None:
+    def edit(version: str, unknown: bool | None) -> Any:
+        def change(_: dict[str, Any], settings: Config) -> None:
+            settings["joeynmt_version"] = version
+            settings["testing"] |= {} if unknown is None else {"generate_unk": unknown}
+            settings["data"]["special_symbols"] = {"sep_token": "t0", "lang_tags": ["t1", "t2"]}
+
+        return change
+
+    expected: dict[tuple[str, bool | None], Any] = {
+        ("2.3.0", True): [1, 2, 4, 5, 6],
+        ("2.3.0", False): [0, 1, 2, 4, 5, 6],
+        ("2.2.1", None): None,
+        ("2.0.0", False): [0],
+    }
+    for told, ids in expected.items():
+        model = open_foreign(written(tmp_path, edit=edit(*told)), None, {}).model
+        assert model.generation.get("suppress_tokens") == ids
 
 
 def test_which_checkpoint_of_a_folder(folder: Path) -> None:
@@ -183,7 +237,7 @@ def test_without_a_configuration_its_facts_are_options(tmp_path: Path) -> None:
         Engine.load(path)
     scales = {"source_scale": True, "target_scale": True}
     imported = check(path, "joeynmt", scales)
-    assert imported.model.generation["max_length"] == (2, 0)
+    assert imported.model.generation["max_length"] == {"numerator": 3, "denominator": 2}
     path = written(tmp_path, "gru_zero", configured=False)
     with pytest.raises(
         InputError, match=r"needs the option init_hidden .*'bridge', 'last', 'zero'"
@@ -214,7 +268,7 @@ def test_configurations_of_version_1(tmp_path: Path) -> None:
     assert model.characters
     assert model.generation == {
         "beam_size": 5, "max_length": 30, "length_penalty": 0.5, "length_penalty_kind": "gnmt",
-        "search": {"ended": "place", "stop": "top", "limit": "compete"},
+        "search": {"ended": "expand", "stop": "head"},
     }  # fmt: skip
 
 
@@ -263,8 +317,8 @@ REFUSED: list[tuple[Any, str]] = [
     (told("model.decoder.init_hidden", "mean"), "init_hidden is 'mean', must be one of 'bridge'"),
     (told("model.encoder.embeddings.scale", 2), "embeddings.scale is '2', must be a boolean"),
     (told("testing.beam_size", "many"), "testing.beam_size is 'many', must be a number of at lea"),
+    (told("testing.generate_unk", 3), "testing.generate_unk is '3', must be true or false"),
     (told("testing.no_repeat_ngram_size", 3), "no_repeat_ngram_size is '3', which the search here"),
-    (told("testing.generate_unk", False), "testing.generate_unk is 'False', which the search he"),
     (weight("decoder.output_layer.weight", None), "has no weight decoder.output_layer.weight"),
     (weight("encoder.rnn.bias_hh_l0_reverse", None), "has no weight encoder.rnn.bias_hh_l0_reve"),
     (
@@ -321,8 +375,7 @@ def test_no_shape_gets_through(tmp_path: Path) -> None:
 
 
 def test_fixtures_are_those_that_were_made() -> None:
-    for name, digest in json.loads((FOLDER / "sha256.json").read_text()).items():
-        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest, name
+    sums_hold(FOLDER)
 
 
 CLONE = os.environ.get("S2S_JOEYNMT", "")

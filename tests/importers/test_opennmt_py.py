@@ -4,22 +4,22 @@ earlier eras, its own test model where it is there, and what is refused."""
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.util
 import json
+import lzma
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from fixtures import same_arrays, script_of, sums_hold
 from verified import Recorded, check
 
-from s2s_engine import Engine, InputError, ModelFormatError
+from s2s_engine import DecodeOptions, Engine, InputError, ModelFormatError
 from s2s_engine.importers.loading import open_foreign
 from s2s_engine.importers.verification import verify
 
@@ -66,7 +66,6 @@ def test_checkpoints_of_3_5_give_what_it_computes(name: str) -> None:
     model = open_foreign(DATA / f"{name}.pt", None, {}).model
     found = verify(model, peer, **peer.runs)
     assert found.passed, str(found)
-    assert model.generation["max_length"] == 250
     with Engine.load(model) as engine:
         for case in peer.cases:
             result = engine.decode(inputs=peer.inputs(case), **LIMITS)
@@ -76,13 +75,55 @@ def test_checkpoints_of_3_5_give_what_it_computes(name: str) -> None:
             assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
 
 
+def searches() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(lzma.decompress((DATA / "searches.json.xz").read_bytes()))
+    return read
+
+
+# The settings of make.py in words of ours: min_length leaves the end out.
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"length_penalty": 0.7, "length_penalty_kind": "gnmt"},
+    {"num_hypotheses": 4, "beam_size": 5, "min_length": 3, "max_length": 9},
+]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_searches_by_the_defaults_are_those_of_translate_py(name: str) -> None:
+    """Twelve sources, each without an option, with another penalty, and for an n-best list."""
+    with Engine.load(DATA / f"{name}.pt") as engine:
+        agrees(engine, searches()[name], SETTINGS)
+
+
+def agrees(
+    engine: Engine, expected: Sequence[dict[str, Any]], settings: Sequence[dict[str, Any]]
+) -> None:
+    """The ids of whole n-best lists with their ends, and their scores."""
+    assert expected
+    for one in expected:
+        result = engine.decode(inputs=one["inputs"], **settings[one["setting"]])
+        found = [[*h.ids, *([3] if h.finish_reason == "eos" else [])] for h in result.hypotheses]
+        assert found == [ids for ids, _ in one["found"]]
+        for h, (_, score) in zip(result.hypotheses, one["found"], strict=True):
+            assert abs(h.score - score) <= 1e-4
+
+
+def test_what_the_defaults_of_each_version_are(tmp_path: Path) -> None:
+    model = open_foreign(DATA / "general.pt", None, {}).model
+    limit = {"numerator": 5, "denominator": 4, "addend": 5, "most": 250}
+    assert model.generation == {
+        "beam_size": 5, "max_length": limit, "search": {"ended": "place", "stop": "head"},
+        "length_penalty": 1.0, "length_penalty_offset": 1,
+    }  # fmt: skip
+    assert [DecodeOptions(max_length=limit).limit(n) for n in (1, 4, 7, 500)] == [6, 10, 13, 250]
+    older = saved()
+    del older["opt"].num_experts
+    model = open_foreign(write(older, tmp_path / "3.0.pt"), None, {}).model
+    assert (model.generation["max_length"], model.generation["search"]["stop"]) == (250, "both")
+
+
 def test_the_fixtures_are_those_that_were_made() -> None:
-    digests = json.loads((DATA / "sha256.json").read_text())
-    assert digests.keys() == {path.name for path in DATA.iterdir()} - {"make.py", "sha256.json"} - {
-        "__pycache__"
-    }
-    for name, digest in digests.items():
-        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == digest
+    sums_hold(DATA)
 
 
 # --- where OpenNMT-py is installed ---
@@ -90,23 +131,15 @@ def test_the_fixtures_are_those_that_were_made() -> None:
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    if importlib.util.find_spec("onmt") is None:
-        pytest.skip("OpenNMT-py is not installed")
+    made = script_of(DATA / "make.py", "onmt")
     pytest.importorskip("torch").manual_seed(1)
-    spec = importlib.util.spec_from_file_location("make_opennmt", DATA / "make.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return made
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_fixtures_can_be_made_again(maker: ModuleType, tmp_path: Path) -> None:
     maker.make(tmp_path)
-    with np.load(tmp_path / "outputs.npz") as new, np.load(DATA / "outputs.npz") as old:
-        assert new.files == old.files
-        for name in old.files:
-            assert np.allclose(new[name], old[name], rtol=0, atol=1e-6), name
+    same_arrays(tmp_path / "outputs.npz", DATA / "outputs.npz")
 
 
 COMBINATIONS = [
@@ -157,6 +190,7 @@ def test_every_branch_computes_what_openNMT_does(
             ids = [*best.ids, *([3] if best.finish_reason == "eos" else [])]
             assert ids == peer.arrays[f"{case}/beam"].tolist()
             assert abs(best.score - peer.arrays[f"{case}/score"]) <= 1e-4
+        agrees(engine, maker.searches(content, seed=3), SETTINGS)
 
 
 # --- containers and eras ---
@@ -260,6 +294,7 @@ def test_earlier_eras_are_the_same_model(
     assert model.graphs == new.graphs and model.vocabularies == new.vocabularies
     assert model.generation["max_length"] == 100
     assert model.generation.get("length_penalty", 0.0) == 0.0
+    assert ("early_stop" in model.generation) is (era == "0.x")
 
 
 @pytest.mark.parity("torch")

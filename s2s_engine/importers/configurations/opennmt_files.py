@@ -22,8 +22,8 @@ NAME = "decoder.embeddings.make_embedding.emb_luts.0.weight"
 class Parts:
     """weights: by the names of the model, the generator's behind `generator.`. opt: the options of
     training. words: "source", "target", and the features' in the order of their tables. start: the
-    word that the decoder starts from. task: "seq2seq" or "lm". lists: vocabularies are plain lists,
-    since 3.0."""
+    word that the decoder starts from. task: "seq2seq" or "lm". era: the version since which
+    checkpoints look like this one: 0.2, 0.8.2, 2.3, 3.0 or 3.5."""
 
     weights: Mapping[str, Array]
     opt: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Parts:
     features: list[list[str]]
     start: str
     task: str
-    lists: bool
+    era: str
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -69,11 +69,21 @@ def read_parts(checkpoint: Checkpoint) -> Parts:
         weights,
         opt,
         words,
-        _features(facts.get("src_feats"), found),
+        _features(vocab, found),
         _text(facts.get("decoder_start_token"), START),
         _text(facts.get("data_task"), _text(opt.get("model_task"), "seq2seq")),
-        lists,
+        _era(vocab, opt, lists),
     )
+
+
+def _era(vocab: Any, opt: Mapping[str, Any], lists: bool) -> str:
+    """By how vocabularies are kept (pairs; fields by side; since 3.0 plain lists), and by options
+    of training that came with a version."""
+    if lists:
+        return "3.5" if "num_experts" in opt else "3.0"
+    if type(vocab) is not dict:
+        return "0.2"
+    return "2.3" if "train_metrics" in opt else "0.8.2"
 
 
 def _content(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -100,12 +110,15 @@ def _other(checkpoint: Checkpoint, suffix: str, what: str) -> Any:
     return path
 
 
-def _features(listed: Any, found: Mapping[str, list[str]]) -> list[list[str]]:
-    """Vocabularies of source features: a list since 3.0, before that fields sorted by name."""
+def _features(vocab: Any, found: Mapping[str, list[str]]) -> list[list[str]]:
+    """Vocabularies of source features: a list since 3.0, before that fields sorted by name, inside
+    that of the source where there is one by side; others beside it (corpus_id) are no input."""
+    listed = vocab.get("src_feats") if type(vocab) is dict else None
     if type(listed) is list:
         return [words for words in listed if type(words) is list]
-    names = sorted(name for name in found if name not in SIDES.values())
-    return [found[name] for name in names if not name.startswith("tgt_feat")]
+    inside = vocabularies_of(vocab["src"]) if type(vocab) is dict and "src" in vocab else found
+    names = sorted(name for name in inside if name and name not in SIDES.values())
+    return [inside[name] for name in names if not name.startswith("tgt_feat")]
 
 
 def _text(value: Any, default: str) -> str:

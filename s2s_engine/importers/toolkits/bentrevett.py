@@ -48,14 +48,12 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
             source |= {"prepend": [3], "append": [2], "reverse": True}
     elif options.get("reverse_source"):
         source |= {"prepend": [3], "append": [2], "reverse": True}
-    words = {
-        "tokens": options.vocabulary("source", len(w["encoder.embedding.weight"])),
-        "target": options.vocabulary("target", len(w["decoder.embedding.weight"])),
-    }
     limit = NEW_LIMIT if "decoder.attention.attn_fc.weight" in w else OLD_LIMIT
     rules = {
         "source": source,
-        "vocabularies": {name: listed for name, listed in words.items() if listed is not None},
+        "vocabularies": options.vocabularies(
+            len(w["encoder.embedding.weight"]), len(w["decoder.embedding.weight"])
+        ),
         "generation": {"max_length": limit},
     }
     return notebooks.bentrevett(w, rules=rules)

@@ -11,7 +11,7 @@ from ...architectures import language_models, toolkits
 from ...errors import ModelFormatError
 from ...model import Model
 from ..checkpoint import Checkpoint
-from ..importer import Importer, Option, Options, Peer, read_vocabulary
+from ..importer import Importer, Option, Options, Peer, known, read_vocabulary
 from ..readers.pickle_values import Placeholder
 from ..readers.torch_files import tensors_of
 from ..weights import check, layers, recurrent
@@ -60,7 +60,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
         "source": {"append": [EOS], "unknown": UNKNOWN},
         "start": EOS,
         "end": [EOS],
-        "vocabularies": {name: listed for name, listed in words.items() if listed is not None},
+        "vocabularies": known(words),
         "generation": _generation(facts),
     }
     return toolkits.fairseq(w, rules=rules)

@@ -25,17 +25,11 @@ def _recognises(checkpoint: Checkpoint) -> bool:
 
 def _build(checkpoint: Checkpoint, options: Options) -> Model:
     w = checkpoint.arrays
-    sides = {"source": (GRAPHEMES, "enc_emb"), "target": (PHONEMES, "dec_emb")}
-    words = {}
-    for side, (symbols, table) in sides.items():
-        size = w[table].shape[0]
-        words[side] = options.vocabulary(side, size, symbols if len(symbols) == size else None)
-    named = {"tokens": words["source"], "target": words["target"]}
-    rules = {
-        "vocabularies": {name: listed for name, listed in named.items() if listed is not None},
-        "characters": words["source"] is not None,
-    }
-    return toolkits.g2p_en(w, rules=rules)
+    sizes = {"source": w["enc_emb"].shape[0], "target": w["dec_emb"].shape[0]}
+    lists = {"source": GRAPHEMES, "target": PHONEMES}
+    stored = {side: lists[side] for side, size in sizes.items() if len(lists[side]) == size}
+    words = options.vocabularies(**sizes, stored=stored)
+    return toolkits.g2p_en(w, rules={"vocabularies": words, "characters": "tokens" in words})
 
 
 def _peer(checkpoint: Checkpoint, options: Options) -> Peer:

@@ -20,10 +20,14 @@ CONFIG = "config.yaml"
 TABLES = ("src_embed.lut.weight", "trg_embed.lut.weight")
 # Joey NMT puts them first in every vocabulary, in this order.
 SPECIALS = {"unk": "<unk>", "pad": "<pad>", "bos": "<s>", "eos": "</s>"}
-UNKNOWN, BOS, EOS = 0, 2, 3
+UNKNOWN, PAD, BOS, EOS = range(4)
 INITIAL = {"bridge": "bridge", "last": "last", "zero": "zero", "zeros": "zero"}
 GATES = {3: "gru", 4: "lstm"}
 ACTIVATION_SINCE = (2, 3)
+# The versions since which a search never writes what no text holds.
+FORBIDDEN_SINCE = (2, 3)
+# The longest output, where the settings do not say: 1.5 times the source, its end counted.
+LIMIT = {"numerator": 3, "denominator": 2}
 
 
 @dataclass(frozen=True)
@@ -239,10 +243,16 @@ def _words(path: Path, config: Mapping[str, Any]) -> list[str]:
     """The specials, then what a file lists, each once: as Joey NMT reads it again."""
     symbols = _section(_section(config, "data"), "special_symbols")
     specials = [str(symbols.get(f"{name}_token", token)) for name, token in SPECIALS.items()]
+    return list(dict.fromkeys([*specials, *_more_symbols(config), *read_vocabulary(path)]))
+
+
+def _more_symbols(config: Mapping[str, Any]) -> list[str]:
+    """Behind the four: what separates sentences, and the tags of languages."""
+    symbols = _section(_section(config, "data"), "special_symbols")
     separator, tags = symbols.get("sep_token"), symbols.get("lang_tags")
     more = [separator] if isinstance(separator, str) else []
     more += [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-    return list(dict.fromkeys([*specials, *more, *read_vocabulary(path)]))
+    return list(dict.fromkeys(more))
 
 
 def _levels(config: Mapping[str, Any]) -> set[Any]:
@@ -274,15 +284,22 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
     beam = max(1, int(told("beam_size", 1, 0)))
     alpha = float(told("beam_alpha", told("alpha", -1, -1), -1))
     longest = int(told("max_output_length", training.get("max_output_length") or -1, -1))
-    found: dict[str, Any] = {"beam_size": beam, "max_length": longest if longest > 0 else (2, 0)}
-    # Its beams continue ended hypotheses too, which no rule here does; these differ the least.
+    found: dict[str, Any] = {"beam_size": beam, "max_length": longest if longest > 0 else LIMIT}
     if second or not config:
-        found["early_stop"] = "marian"
-        found["min_length"] = int(told("min_output_length", 1, 0)) + 1
-        if longest > 0:
-            found["min_length"] = min(found["min_length"], longest)
-    else:  # until 1.4
-        found["search"] = {"ended": "place", "stop": "top", "limit": "compete"}
+        # Whatever testing.min_output_length says: it is read and not given to the search.
+        found |= {"early_stop": "joeynmt", "min_length": 2 if longest != 1 else 1}
+        unknown = testing.get("generate_unk", True)
+        if not isinstance(unknown, bool):
+            raise checkpoint.refuse(
+                f"{CONFIG}: testing.generate_unk is {str(unknown)[:40]!r}, must be true or false"
+            )
+        forbidden = [] if unknown else [UNKNOWN]
+        if not (0,) < _version(config) < FORBIDDEN_SINCE:
+            forbidden += [PAD, BOS, *range(EOS + 1, EOS + 1 + len(_more_symbols(config)))]
+        if forbidden:
+            found["suppress_tokens"] = forbidden
+    else:  # until 1.5
+        found["search"] = {"ended": "expand", "stop": "head"}
     if beam > 1:
         _refuse_search(checkpoint, testing)
     if alpha > 0:
@@ -292,15 +309,11 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
 
 def _refuse_search(checkpoint: Checkpoint, testing: Mapping[str, Any]) -> None:
     """Settings that change what a beam finds and that the search here has not."""
-    for name, harmless in (
-        ("repetition_penalty", lambda value: value <= 1),
-        ("no_repeat_ngram_size", lambda value: value <= 0),
-        ("generate_unk", lambda value: value is True),
-    ):
+    for name, harmless in (("repetition_penalty", 1), ("no_repeat_ngram_size", 0)):
         value = testing.get(name)
         if value is None:
             continue
-        if not isinstance(value, (bool, int, float)) or not harmless(value):
+        if not isinstance(value, (bool, int, float)) or not value <= harmless:
             raise checkpoint.refuse(
                 f"{CONFIG}: testing.{name} is {str(value)[:40]!r}, which the search here does not "
                 "have; take the line out to decode without it"
@@ -320,9 +333,10 @@ IMPORTER = Importer(
     reads="Checkpoints (.ckpt) of recurrent models of versions 0.9 to 2.3, or the model's folder: "
     "GRU and LSTM, any layers, both attentions, every init_hidden, input feeding, scaled and tied "
     "embeddings. config.yaml and src_vocab.txt, trg_vocab.txt are read beside the checkpoint; "
-    "without config.yaml the options say what it says.",
+    "without config.yaml the options say what it says. Search, limit and forbidden ids are those "
+    "of the version in config.yaml, of 2.3 where it names none; 1.x only mostly (docs/search.md).",
     refuses="Transformers; encoders of one direction and activations other than tanh, which Joey "
-    "NMT itself cannot run; blocked repetitions and unknown words in a beam.",
+    "NMT itself cannot run; repetitions that a beam blocks or punishes.",
     recognises=_recognises,
     build=_build,
     options=(

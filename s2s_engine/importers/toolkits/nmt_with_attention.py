@@ -26,13 +26,10 @@ def _recognises(checkpoint: Checkpoint) -> bool:
 def _build(checkpoint: Checkpoint, options: Options) -> Model:
     tutorial = nmt_tutorial.read(checkpoint)
     source, target = tutorial.source_size, tutorial.target_size
-    words = {
-        "tokens": options.vocabulary("source", source),
-        "target": options.vocabulary("target", target),
-    }
-    ends = _id_of(checkpoint, tutorial, options, words["target"], ("start", "end"), target)
+    words = options.vocabularies(source, target)
+    ends = _id_of(checkpoint, tutorial, options, words.get("target"), ("start", "end"), target)
     around = _id_of(
-        checkpoint, tutorial, options, words["tokens"], ("source_start", "source_end"), source
+        checkpoint, tutorial, options, words.get("tokens"), ("source_start", "source_end"), source
     )
     m = ModelBuilder(source=source, target=target)
     never: set[int] = set()
@@ -54,7 +51,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
         },
         start=ends[0],
         end=[ends[1]],
-        vocabularies={name: listed for name, listed in words.items() if listed is not None},
+        vocabularies=words,
         generation={"max_length": options.get("max_length", MAX_LENGTH)},
     )
     # Log-probabilities of ids that are never written are too large for a self-test's tolerance.

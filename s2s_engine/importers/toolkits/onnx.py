@@ -46,16 +46,8 @@ def _parts(checkpoint: Checkpoint) -> dict[str, Checkpoint]:
 
 
 def _rules(options: Options, sizes: dict[str, int | None], decoder: bool) -> dict[str, Any]:
-    words = {
-        "tokens": None
-        if sizes["source"] is None
-        else options.vocabulary("source", sizes["source"]),
-        "target": None
-        if sizes["target"] is None
-        else options.vocabulary("target", sizes["target"]),
-    }
     rules: dict[str, Any] = {
-        "vocabularies": {name: listed for name, listed in words.items() if listed is not None},
+        "vocabularies": options.vocabularies(sizes["source"], sizes["target"]),
         "characters": options.get("characters", False),
     }
     if sizes["source"] is not None:

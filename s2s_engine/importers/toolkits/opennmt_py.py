@@ -10,7 +10,7 @@ from ...architectures.state_dict import size
 from ...model import Model
 from ..checkpoint import Checkpoint
 from ..configurations.opennmt_files import END, UNKNOWN, Parts, read_parts, recognises
-from ..importer import Importer, Options, Peer
+from ..importer import Importer, Options, Peer, known
 from ..readers.pickle_values import shown
 from ..used import Used
 
@@ -28,15 +28,18 @@ READ: dict[str, tuple[Any, ...]] = {
     "copy_attn": (False,),
     "position_encoding": (False,),
 }
-# What translate.py does by default: until 2.x, and since 3.0, which divides by the length (with the
-# start token, which ours leaves out) and counts all that live at the limit as ended.
-GENERATION: dict[bool, dict[str, Any]] = {
-    False: {"beam_size": 5, "max_length": 100, "early_stop": "opennmt"},
-    True: {
-        "beam_size": 5,
-        "max_length": 250,
-        "search": {"ended": "place", "stop": "top", "limit": "compete"},
-        "length_penalty": 1.0,
+# What translate.py of each era does by default (docs/search.md). Since 3.0 it divides by a length
+# that counts the start token.
+AVERAGED = {"length_penalty": 1.0, "length_penalty_offset": 1}
+GENERATION: dict[str, dict[str, Any]] = {
+    "0.2": {"max_length": 100, "early_stop": "opennmt"},
+    "0.8.2": {"max_length": 100, "search": {"ended": "place", "stop": "top"}},
+    "2.3": {"max_length": 100, "search": {"ended": "place", "stop": "both"}},
+    "3.0": {"max_length": 250, "search": {"ended": "place", "stop": "both"}, **AVERAGED},
+    "3.5": {
+        "max_length": {"numerator": 5, "denominator": 4, "addend": 5, "most": 250},
+        "search": {"ended": "place", "stop": "head"},
+        **AVERAGED,
     },
 }
 # Stored with coverage_attn, and read by no release: decoders call their attention without it.
@@ -95,8 +98,8 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
             "source": {"unknown": source.index(UNKNOWN)} if source and UNKNOWN in source else {},
             "start": _id(checkpoint, target, parts.start, "begins"),
             "end": [_id(checkpoint, target, END, "ends")],
-            "vocabularies": {name: v for name, v in vocabularies.items() if v is not None},
-            "generation": GENERATION[parts.lists],
+            "vocabularies": known(vocabularies),
+            "generation": {"beam_size": 5, **GENERATION[parts.era]},
         },
     )
     if prefix.endswith("make_embedding"):
@@ -136,9 +139,10 @@ IMPORTER = Importer(
     title="OpenNMT-py",
     reads="Checkpoints of 0.x to 3.x (`.pt`, or `.safetensors` with the `.pt` beside it) with an "
     "`rnn` or `brnn` encoder and an `rnn` decoder: LSTM, GRU or RNN, attention dot, general, mlp "
-    "or none, input feeding, bridge, context gate, source features. Beam rule and limits are those "
-    "of `translate.py` (since 3.0 it divides scores by a length that counts the start token, ours "
-    "by one without it). The weight of `coverage_attn` is left out: no release computes with it.",
+    "or none, input feeding, bridge, context gate, source features. Beam rule, penalty and limits "
+    "are those of `translate.py` of the version that wrote the checkpoint, as far as the file "
+    "tells it (0.2 to 0.8.1, 0.8.2 to 2.2, 2.3, 3.0 to 3.4.2, 3.5). The weight of `coverage_attn` "
+    "is left out: no release computes with it.",
     refuses="Transformers, CNNs, mean and graph encoders, audio and images, language models, SRU, "
     "copy attention, sparsemax, position encoding, features of the target, LoRA and quantised "
     "weights.",

@@ -92,16 +92,12 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
     sizes = {"tokens": w["encoder.embedding.weight"], "target": w["decoder.embedding.weight"]}
     m = ModelBuilder(source=len(sizes["tokens"]), target=len(sizes["target"]))
     DECODERS[which][1](m, named)
-    words = {
-        "tokens": options.vocabulary("source", len(sizes["tokens"])),
-        "target": options.vocabulary("target", len(sizes["target"])),
-    }
     limit = len(w["decoder.attn.weight"]) if which == "old" else options.get("max_length")
     return m.build(
         source={"append": [END]},
         start=START,
         end=[END],
-        vocabularies={name: listed for name, listed in words.items() if listed is not None},
+        vocabularies=options.vocabularies(len(sizes["tokens"]), len(sizes["target"])),
         generation={"max_length": limit or MAX_LENGTH},
     )
 

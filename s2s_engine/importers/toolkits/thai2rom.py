@@ -41,21 +41,15 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
                 f"decoder.attn.attn.weight has shape {list(size)}: attention 'concat' is not read, "
                 "only 'general', which every published file has"
             )
-    sides = {
-        "tokens": options.vocabulary(
-            "source", len(w["encoder.character_embedding.weight"]), by_id(letters, "char_to_ix")
-        ),
-        "target": options.vocabulary(
-            "target",
-            len(w["decoder.character_embedding.weight"]),
-            by_id(target, "target_char_to_ix"),
-        ),
-    }
+    sizes = [len(w[f"{side}.character_embedding.weight"]) for side in ("encoder", "decoder")]
+    stored = {
+        "source": by_id(letters, "char_to_ix"), "target": by_id(target, "target_char_to_ix")
+    }  # fmt: skip
     rules = {
         "source": {"append": [letters["<end>"]], "unknown": letters["<UNK>"]},
         "start": target["<start>"],
         "end": [target["<end>"]],
-        "vocabularies": {name: words for name, words in sides.items() if words is not None},
+        "vocabularies": options.vocabularies(sizes[0], sizes[1], stored),
         "characters": True,
         "generation": {"max_length": MAX_LENGTH},
     }

@@ -7,7 +7,9 @@
 
 Weights are drawn with seed 11 and rounded to float16, so that the file is small; logits are
 computed in float64. `found` of a case: what the toolkit's search gives for its inputs, by beam size
-and alpha. Two settings that it accepts and cannot run are kept with what it says of them.
+and alpha. `searched`: n-best lists for other sources, each with every setting of SETTINGS, where
+the model would write padding and beginnings if the search let it. Two settings that it accepts and
+cannot run are kept with what it says of them.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ SEED, LIMIT = 11, 9
 SOURCE, TARGET = 8, 10  # words besides the four specials
 SPECIALS = {"unk_id": 0, "pad_id": 1, "bos_id": 2, "eos_id": 3}
 TOKENS = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+# Beam size, alpha, n_best and the longest output; -1 is 1.5 times the source with its end.
+SETTINGS = [(1, -1, 1, -1), (4, -1, 1, -1), (4, 1.0, 1, -1), (5, 0.6, 3, -1), (3, 2.0, 3, 9)]
+SEARCHED = 6
 # Encoder and decoder settings, and the model's own.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "gru_bahdanau": ({}, {}, {}),
@@ -142,7 +147,31 @@ def run(joeynmt: Any, name: str, out: dict[str, Any]) -> dict[str, Any]:
                     "score": round(float(np.sum(total)), 5),
                 }
             )
-    return {"model": made, "found": found}
+    return {"model": made, "found": found, "searched": searched(joeynmt, model, source, random)}
+
+
+def searched(joeynmt: Any, model: Any, source: Any, random: Any) -> list[dict[str, Any]]:
+    """Of each hypothesis the ids and the score; those that fill up a list are left out."""
+    model.decoder.output_layer.weight.data[1:3, 0] = 0
+    found = []
+    for _ in range(SEARCHED):
+        plain = [f"s{n}" for n in random.integers(0, SOURCE, random.integers(1, 7))]
+        ids, lengths, _ = source.sentences_to_ids([plain], bos=False, eos=True)
+        batch = joeynmt.Batch(
+            torch.tensor(ids), torch.tensor(lengths), None, None, None, torch.tensor([0]),
+            torch.device("cpu"), SPECIALS["pad_id"], SPECIALS["eos_id"], is_train=False,
+        )  # fmt: skip
+        for number, (beam, alpha, n_best, longest) in enumerate(SETTINGS):
+            best, scores, _ = joeynmt.search(
+                model, batch, longest, beam, alpha, n_best, return_prob="hyp"
+            )
+            listed = []
+            for one, score in zip(best, np.asarray(scores), strict=True):
+                kept = [int(n) for n in one if n != SPECIALS["pad_id"]]
+                if len(kept) > 1:
+                    listed.append([kept, round(float(np.sum(score)), 5)])
+            found.append({"source": plain, "setting": number, "found": listed})
+    return found
 
 
 def fails(joeynmt: Any, encoder: dict[str, Any], decoder: dict[str, Any]) -> str:

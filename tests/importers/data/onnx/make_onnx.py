@@ -8,13 +8,14 @@ behind the first export of a process this torch fixes the length of the next one
 from __future__ import annotations
 
 import hashlib
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
 NETWORKS = {
     "example": "networks.example()",
     "plain": "networks.plain()",
@@ -29,45 +30,55 @@ NETWORKS = {
 ROLES = ("encoder", "decoder")
 # Graphs that are another network's are not stored twice.
 SAME = {"additive/encoder": "plain/encoder", "cell/encoder": "plain/encoder"}
-WRITE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import torch
-import onnx_networks as networks
-from pathlib import Path
-({made})[{number}].export(Path(sys.argv[2]), True)
-"""
 
 
-def graph(made: str, number: int, path: Path) -> None:
-    """Exports one graph in a process of its own, and takes what names this machine out."""
+def wanted() -> list[str]:
+    """The graphs that are stored, `network/role`, in their order."""
+    pairs = {name: ROLES[:1] if name in ("tagger", "unrolled") else ROLES for name in NETWORKS}
+    names = [f"{network}/{role}" for network, roles in pairs.items() for role in roles]
+    return [name for name in names if name not in SAME]
+
+
+def imported() -> None:
+    """What every export imports: once, here, instead of in each of the processes."""
+    import onnx  # noqa: F401
+    import onnx_networks  # noqa: F401
+    import onnxscript.optimizer  # noqa: F401
+    import torch._dynamo
+    import torch.onnx._internal.exporter._core
+
+    torch.set_num_threads(1)
+
+
+def graph(name: str) -> bytes:
+    """Exports one graph, and takes what names this machine out."""
     import onnx
+    import onnx_networks as networks
+    import torch
 
-    code = WRITE.format(made=made, number=number)
-    subprocess.run(
-        [sys.executable, "-c", code, str(HERE.parents[1]), str(path)], check=True,
-        capture_output=True,
-    )  # fmt: skip
-    model = onnx.load(path)
-    for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces, with paths
-    onnx.save(model, path)
+    network, role = name.split("/")
+    graphs = eval(NETWORKS[network], {"networks": networks, "torch": torch})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        graphs[ROLES.index(role)].export(path, True)
+        model = onnx.load(path)
+        for node in model.graph.node:
+            del node.metadata_props[:]  # stack traces, with paths
+        onnx.save(model, path)
+        return path.read_bytes()
 
 
 def main() -> None:
     """All graphs into one archive without dates, and its SHA-256 beside it."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
+    imported()
+    forks = multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1)
     archive = zipfile.ZipFile(folder / "dynamo.zip", "w", zipfile.ZIP_DEFLATED)
-    with tempfile.TemporaryDirectory() as name, archive:
-        for network, made in NETWORKS.items():
-            roles = ROLES[:1] if network in ("tagger", "unrolled") else ROLES
-            for number, role in enumerate(roles):
-                if f"{network}/{role}" in SAME:
-                    continue
-                path = Path(name) / "graph.onnx"
-                graph(made, number, path)
-                entry = zipfile.ZipInfo(f"{network}/{role}.onnx")
-                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    with forks, archive:
+        names = wanted()
+        for name, data in zip(names, forks.imap(graph, names, chunksize=1), strict=True):
+            entry = zipfile.ZipInfo(f"{name}.onnx")
+            archive.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
     digest = hashlib.sha256((folder / "dynamo.zip").read_bytes()).hexdigest()
     (folder / "SHA256").write_text(f"{digest}  dynamo.zip\n")
 

@@ -7,13 +7,16 @@ here needs (spacy, ahocorasick, fasttext) are replaced by empty ones.
 
 python make.py writes a .pt file for each of MODELS, and outputs.npz: `<model>/<case>/...` as
 verified.Recorded reads them, and `<model>/<case>/beam` (the ids) with `.../score`, by its own beam
-search of 4 without a length penalty, at most 12 ids.
+search of 4 without a length penalty, at most 12 ids. searches.json.xz: what its Translator gives
+for SEARCHED sources of each model, with the defaults of translate.py but for what SETTINGS say, in
+float64.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import sys
 import warnings
 from argparse import Namespace
@@ -54,7 +57,9 @@ def load_onmt() -> Any:
         import onmt
         import onmt.inputters.inputter
         import onmt.model_builder
-        import onmt.translate.beam_search
+        import onmt.opts
+        import onmt.translate
+        import onmt.utils.parse
     return onmt
 
 
@@ -75,6 +80,7 @@ def options(**given: Any) -> Namespace:
             "position_encoding_type": "SinusoidalInterleaved", "freeze_word_vecs_enc": False,
             "freeze_word_vecs_dec": False, "dropout": [0.3], "attention_dropout": [0.1],
             "optim": "adam", "quant_layers": [], "lora_layers": [], "lora_embedding": False,
+            "num_experts": 0, "num_experts_per_tok": 2,
         } | given
     )  # fmt: skip
 
@@ -187,18 +193,64 @@ def beam(model: Any, source: Any) -> tuple[list[int], float]:
     return strategy.predictions[0][0].tolist(), strategy.scores[0][0]
 
 
+SEARCHED = 12
+SETTINGS: list[list[str]] = [
+    [],
+    ["--length_penalty", "wu", "--alpha", "0.7"],
+    ["--n_best", "4", "--min_length", "2", "--max_length_ratio", "0", "--max_length", "9"],
+]
+
+
+@torch.no_grad()
+def searches(saved: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Hypotheses of every setting for random sources, by the program's own Translator."""
+    onmt, model, random = load_onmt(), rebuilt(saved), np.random.default_rng(seed)
+    vocabs = onmt.inputters.inputter.dict_to_vocabs(saved["vocab"])
+    features = saved["vocab"].get("src_feats", [])
+    found = []
+    for _ in range(SEARCHED):
+        length = int(random.integers(1, 8))
+        inputs = {"tokens": random.integers(4, 11, length).tolist()}
+        for number, words in enumerate(features):
+            inputs[f"src_feat_{number}"] = random.integers(0, len(words), length).tolist()
+        source = torch.tensor(np.stack(list(inputs.values()), 1))[None]
+        batch = {"src": source, "srclen": torch.tensor([length])}
+        for number, given in enumerate(SETTINGS):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made = translator(onmt, model, vocabs, saved["opt"], given)
+                result = made.translate_batch(batch, False)
+            hypotheses = [
+                [ids.tolist(), round(float(score), 6)]
+                for ids, score in zip(result["predictions"][0], result["scores"][0], strict=True)
+            ]
+            found.append({"inputs": inputs, "setting": number, "found": hypotheses})
+    return found
+
+
+def translator(onmt: Any, model: Any, vocabs: Any, options: Namespace, given: list[str]) -> Any:
+    parser = onmt.utils.parse.ArgumentParser()
+    onmt.opts.translate_opts(parser)
+    opt = parser.parse_args(["--model", "none", "--src", "none", *given])
+    scorer = onmt.translate.GNMTGlobalScorer.from_opt(opt)
+    return onmt.translate.Translator.from_opt(
+        model, vocabs, opt, options, global_scorer=scorer, report_score=False
+    )
+
+
 def make(folder: Path) -> None:
     torch.manual_seed(1)
-    outputs = {}
+    outputs, made = {}, {}
     for name, given in MODELS.items():
-        saved = checkpoint(**given)
+        made[name] = saved = checkpoint(**given)
         torch.save(saved, folder / f"{name}.pt")
         outputs |= {f"{name}/{key}": array for key, array in record(saved).items()}
+    searched = {name: searches(saved, seed) for seed, (name, saved) in enumerate(made.items())}
     np.savez_compressed(folder / "outputs.npz", **outputs)
-    digests = {
-        one.name: hashlib.sha256(one.read_bytes()).hexdigest()
-        for one in sorted([*folder.glob("*.pt"), folder / "outputs.npz"])
-    }
+    text = json.dumps({"settings": SETTINGS, **searched}).encode()
+    (folder / "searches.json.xz").write_bytes(lzma.compress(text, preset=9))
+    files = [*folder.glob("*.pt"), folder / "outputs.npz", folder / "searches.json.xz"]
+    digests = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in sorted(files)}
     (folder / "sha256.json").write_text(json.dumps(digests, indent=1) + "\n")
 
 

@@ -1,0 +1,1 @@
+"""Words to phonemes, file to file. Knows its compiled stage."""

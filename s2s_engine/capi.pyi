@@ -1,0 +1,1 @@
+"""Nothing for Python: `cimport s2s_engine.capi`, as capi.pxd says."""
