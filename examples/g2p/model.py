@@ -99,7 +99,8 @@ class G2P(nn.Module):
         """Gives the logits, and how far rounding before the attention reaches its scores.
 
         A score is h1' W m: its squared gradient is |W' h1|^2 by the memory m and |W m|^2 by the
-        state h1. The second result is the sum of their means over all steps and positions."""
+        state h1. The second result is the sum of their means over all positions and steps, the
+        steps of padding behind a shorter target too."""
         state = self.encode(source)
         logits, _, h1 = self.steps(state, previous)
         by_memory = (h1 @ self.keys.weight).float().square().sum(dim=-1)
