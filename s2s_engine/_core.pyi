@@ -15,6 +15,8 @@ _Hypothesis = tuple[
 ]
 _Stopped = Literal["timeout", "cancelled"]
 
+SCREEN_FROM: int
+
 class Model:
     def __init__(
         self,

@@ -4,6 +4,7 @@ and a pool of sessions of the C++ core; never how a step is computed."""
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ class Info:
     threads: the most that a call works on. parameters: numbers among the weights.
     compute_types: the type each weight is computed in. folded: by graph and node, the inputs that
     no step multiplies (docs/architecture.md, Folding). screened: the weight of an output layer that
-    greedy decodes screen in int8, and the bytes that this takes beside it.
+    greedy decodes screen in int8, and the bytes that this takes beside it. screening: of the
+    sessions that exist now, steps that were screened, those that took all outputs in float32 after
+    all, and panels of 32 outputs that float32 decided among.
     source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
     """
 
@@ -58,6 +61,7 @@ class Info:
     compute_types: dict[str, str]
     folded: dict[str, list[str]]
     screened: dict[str, int]
+    screening: dict[str, int]
     source_vocabularies: dict[str, int]
     target_vocabulary: int | None
     vocabularies: Mapping[str, tuple[str, ...]]
@@ -78,6 +82,7 @@ class Engine(Pipelines):
         compute_type: str | Mapping[str, str] = "float32",
         threads: int | str = 1,
         isa: str | None = None,
+        certified: bool = True,
         max_input_length: int = MAX_INPUT_LENGTH,
         max_memory: int = MAX_MEMORY,
         max_queue: int = MAX_QUEUE,
@@ -87,8 +92,10 @@ class Engine(Pipelines):
         check_whole("max_queue", max_queue, 1 << 30, low=0)
         if isa is not None and not isinstance(isa, str):
             raise InputError(f"isa is {isa!r}, must be a name or None")
+        if not isinstance(certified, bool):
+            raise InputError(f"certified is {certified!r}, must be True or False")
         self._model, self._origin, self._digest = model, origin, digest
-        self._threads, self._isa = wanted(threads), isa
+        self._threads, self._isa, self._certified = wanted(threads), isa, certified
         self._max_memory, self._max_queue = max_memory, max_queue
         self._inputs = Inputs(model, max_input_length)
         self._has_decoder = "decoder" in model.graphs
@@ -99,7 +106,10 @@ class Engine(Pipelines):
             model, compute_type,
             lambda weight: [_core.time_products(weight, isa or "", rows) for rows in ROWS],
         )  # fmt: skip
-        self._core = _core.Model(graphs, dict(model.tensors), start, list(model.end), types)
+        self._core = _core.Model(
+            graphs, dict(model.tensors), start, list(model.end), types,
+            screen_from=_core.SCREEN_FROM if certified else sys.maxsize,
+        )  # fmt: skip
         self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
         self._workers: Any = None  # made by the first decode_async
         self._closed = False
@@ -112,6 +122,7 @@ class Engine(Pipelines):
         compute_type: str | Mapping[str, str] = "float32",
         threads: int | str = 1,
         isa: str | None = None,
+        certified: bool = True,
         max_input_length: int = MAX_INPUT_LENGTH,
         max_memory: int = MAX_MEMORY,
         max_queue: int = MAX_QUEUE,
@@ -125,7 +136,9 @@ class Engine(Pipelines):
         (docs/architecture.md); auto takes what a measurement says, other bits on other machines.
         threads: the most that one call works on, where that pays, and never more than the process
         has CPUs; "auto": OMP_NUM_THREADS, else all of them. isa: the instruction set, by default
-        S2S_ISA or the fastest. max_input_length: longer sources are refused. max_memory:
+        S2S_ISA or the fastest. certified: greedy decodes in float32 look for the best id of a large
+        output layer in int8 first, with a bound on the error: the same bits, sooner, for a quarter
+        of that layer's memory (docs/architecture.md). max_input_length: longer sources are refused. max_memory:
         bytes that one thread's decode may take, refused before any is allocated; batches keep
         within it. max_queue: calls of `decode_async` that may wait for one of the threads.
         importer: who wrote the checkpoint, where its names do not tell; it may need options of its
@@ -141,6 +154,7 @@ class Engine(Pipelines):
             compute_type=compute_type,
             threads=threads,
             isa=isa,
+            certified=certified,
             max_input_length=max_input_length,
             max_memory=max_memory,
             max_queue=max_queue,
@@ -336,6 +350,10 @@ class Engine(Pipelines):
             compute_types=self._core.compute_types,
             folded=self._core.folded,
             screened=self._core.screened,
+            screening={
+                name: sum(session.screened[n] for session in self._idle)
+                for n, name in enumerate(("steps", "fallbacks", "panels"))
+            },
             source_vocabularies={
                 name: type_.size
                 for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()
@@ -397,6 +415,7 @@ class Engine(Pipelines):
             "threads": self._threads,
             "isa": self._isa,
             "max_input_length": self._inputs.max_input_length,
+            "certified": self._certified,
             "max_memory": self._max_memory,
             "max_queue": self._max_queue,
         }

@@ -336,6 +336,7 @@ LOADING: dict[str, Case] = {
     "bytes that are no model": lambda: Engine.load(b"none"),
     "an object that is no model": lambda: Engine.load(42),  # type: ignore[arg-type]
     "an instruction set that does not exist": lambda: Engine.load(models.gru_plain(), isa="sse9"),
+    "certified that is a number": lambda: Engine.load(models.gru_plain(), certified=1),  # type: ignore[arg-type]
     "an instruction set that is no name": lambda: Engine.load(models.gru_plain(), isa=2),  # type: ignore[arg-type]
     "no threads": lambda: Engine.load(models.gru_plain(), threads=0),
     "threads that are a float": lambda: Engine.load(models.gru_plain(), threads=1.5),  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ Knows decodes; the bounds themselves are tested in tests/cpp/test_screened.cpp."
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ Array = NDArray[np.float32]
 def all_screened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output layers of every size are screened."""
     made = core.Model
-    monkeypatch.setattr(core, "Model", lambda *given: made(*given, screen_from=0))
+    monkeypatch.setattr(core, "Model", lambda *given, **_: made(*given, screen_from=0))
 
 
 def screened(engine: Engine) -> list[int]:
@@ -287,6 +288,11 @@ def test_large_output_layers_are_screened_and_info_tells(monkeypatch: pytest.Mon
     model = luong_model(hidden=64, embedding=8, layers=1, vocabulary=40_000, steps=2)
     engine = Engine.load(model)
     ((name, size),) = engine.info.screened.items()
+    plain = Engine.load(model, certified=False)
+    assert plain.info.screened == pickle.loads(pickle.dumps(plain)).info.screened == {}
+    assert bits(plain.decode([3, 4])) == bits(engine.decode([3, 4]))
+    assert set(plain.info.screening.values()) == {0}
+    assert engine.info.screening["steps"] + engine.info.screening["fallbacks"] > 0
     weight = model.tensors[name]
     assert weight.shape == (40_000, 64)
     assert 1.2 < size / weight.size < 1.4  # 20 bytes an output

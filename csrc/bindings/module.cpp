@@ -359,6 +359,7 @@ void bind(py::module_& module) {
   bind_threads(module);
   module.def("default_isa", [] { return std::string(kernels_for("").isa); });
   module.def("time_products", &measured, py::arg("weight"), py::arg("isa"), py::arg("rows") = 1);
+  module.attr("SCREEN_FROM") = ModelSpec::kScreenFrom;
   py::class_<Model, std::shared_ptr<Model>>(module, "Model")
       .def(py::init(&make_model), py::arg("graphs"), py::arg("tensors"), py::arg("start"),
            py::arg("end"), py::arg("compute_types") = std::map<std::string, std::string>(),
