@@ -87,7 +87,7 @@ def main() -> None:
         "license": "weights Apache-2.0; dictionary BSD-style, see NOTICE",
         "framework": f"PyTorch {torch.__version__.split('+')[0]}",
         "script": "examples/g2p/train.py, examples/g2p/export.py",
-        "epochs": int(stored["epoch"]),
+        "epochs": sum(int(stage["epoch"]) for stage in (*stored.get("stages", []), stored)),
         "seed": int(stored["seed"]),
     }
     model = build(stored, provenance)

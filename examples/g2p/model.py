@@ -77,6 +77,10 @@ class G2P(nn.Module):
 
     def decode(self, state: State, previous: Tensor) -> tuple[Tensor, State]:
         """Gives the logits [B * K, T, V] that follow the given [B * K, T] target ids."""
+        return self.steps(state, previous)[:2]
+
+    def steps(self, state: State, previous: Tensor) -> tuple[Tensor, State, Tensor]:
+        """Gives the same, and the first decoder's states [B * K, T, decoder]."""
         sentences, rows = state.memory.shape[0], previous.shape[0]
         h1, first = self.decoder1(self.drop(self.target_embedding(previous)), state.first)
         query = h1.reshape(sentences, -1, self.config.decoder)
@@ -85,11 +89,23 @@ class G2P(nn.Module):
         h2, second = self.decoder2(self.drop(torch.cat((h1, context), dim=-1)), state.second)
         joined = self.drop(torch.cat((h2, context), dim=-1))
         logits: Tensor = self.output(self.drop(torch.tanh(self.readout(joined))))
-        return logits, State(state.memory, state.keys, first, second)
+        return logits, State(state.memory, state.keys, first, second), h1
 
     def forward(self, source: Tensor, previous: Tensor) -> Tensor:
         """Gives training logits [B, T, V] under teacher forcing."""
         return self.decode(self.encode(source), previous)[0]
+
+    def with_sensitivity(self, source: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives the logits, and how far rounding before the attention reaches its scores.
+
+        A score is h1' W m: its squared gradient is |W' h1|^2 by the memory m and |W m|^2 by the
+        state h1. The second result is the sum of their means over all positions and steps, the
+        steps of padding behind a shorter target too."""
+        state = self.encode(source)
+        logits, _, h1 = self.steps(state, previous)
+        by_memory = (h1 @ self.keys.weight).float().square().sum(dim=-1)
+        by_state = state.keys.float().square().sum(dim=-1)
+        return logits, by_memory.mean() + by_state.mean()
 
     def log_probabilities(self, state: State, previous: Tensor) -> tuple[Tensor, State]:
         """Makes one decoding step from [B * K] ids to float32 log-probabilities [B * K, V]."""

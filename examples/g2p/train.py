@@ -38,6 +38,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("dictionary", type=Path)
     parser.add_argument("output", type=Path, help="folder for checkpoint.pt and model.pt")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument(
+        "--start", type=Path, help="begin with the averaged weights of this model.pt, not at random"
+    )
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument(
         "--minutes", type=float, default=0.0, help="also end the schedule after this much training"
@@ -48,6 +51,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.02, help="AdamW weight decay")
     parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--smoothing", type=float, default=0.1)
+    parser.add_argument(
+        "--score-penalty",
+        type=float,
+        default=0.0,
+        help="times the squared gradient of the attention's scores, added to the loss",
+    )
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--exact", type=float, default=0.15, help="float32 part at the end")
@@ -101,8 +110,11 @@ class Trainer:
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.curve: list[dict[str, float]] = []
+        self.stages: list[dict[str, Any]] = []
         per_epoch = len(batches_by_length([len(s) for s, _ in self.pairs], options.batch, 0))
         self.total_steps = options.epochs * per_epoch
+        if options.start:
+            self.begin_with(options.start)
         count = sum(p.numel() for p in self.model.parameters())
         print(f"{len(entries)} words kept, {dropped} dropped; {len(self.pairs)} training pairs,")
         print(f"{len(self.dev)} dev words; {count} parameters, {per_epoch} steps an epoch")
@@ -156,13 +168,14 @@ class Trainer:
                 parameter.data = rounded(parameter.data)
         self.optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not exact):
-            logits = self.model(source, previous)
+            logits, sensitivity = self.model.with_sensitivity(source, previous)
         loss = functional.cross_entropy(
             logits.float().flatten(0, 1),
             wanted.flatten(),
             ignore_index=TARGET_PAD,
             label_smoothing=self.options.smoothing,
         )
+        loss = loss + self.options.score_penalty * sensitivity
         loss.backward()  # type: ignore[no-untyped-call]
         for parameter, master in zip(self.model.parameters(), masters, strict=False):
             parameter.data = master
@@ -223,6 +236,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
+            "stages": self.stages,
         }
 
     def store(self, path: Path) -> None:
@@ -234,16 +248,30 @@ class Trainer:
         }
         save(path, self.result() | state)
 
+    def begin_with(self, path: Path) -> None:
+        """Takes the averaged weights of an earlier stage, and remembers how that was trained."""
+        stored = torch.load(path, weights_only=True)
+        self.check(stored)
+        self.model.load_state_dict(stored["model"])
+        self.average.load_state_dict(stored["model"])
+        last = {name: stored[name] for name in ("options", "epoch", "step", "seconds", "curve")}
+        self.stages = [*stored.get("stages", []), last]
+
+    def check(self, stored: dict[str, Any]) -> None:
+        """Refuses weights that name other letters or phonemes."""
+        if stored["target_vocabulary"] != list(self.vocabulary.target):
+            raise ValueError("the checkpoint was made from another dictionary")
+
     def restore(self, path: Path) -> None:
         """Takes up training from a checkpoint; this run's options hold from here on."""
         stored = torch.load(path, weights_only=True)
-        if stored["target_vocabulary"] != list(self.vocabulary.target):
-            raise ValueError("the checkpoint was made from another dictionary")
+        self.check(stored)
         self.model.load_state_dict(stored["raw"])
         self.average.load_state_dict(stored["average"])
         self.optimizer.load_state_dict(stored["optimizer"])
         self.epoch, self.step = stored["epoch"], stored["step"]
         self.seconds, self.curve = stored["seconds"], stored["curve"]
+        self.stages = stored.get("stages", [])
 
 
 def main() -> None:
