@@ -138,11 +138,11 @@ class Engine(Pipelines):
         has CPUs; "auto": OMP_NUM_THREADS, else all of them. isa: the instruction set, by default
         S2S_ISA or the fastest. certified: greedy decodes in float32 look for the best id of a
         large output layer in int8 first, with a bound on the error: the same bits, sooner, for a
-        quarter of that layer's memory (docs/architecture.md). max_input_length: longer sources are refused. max_memory:
-        bytes that one thread's decode may take, refused before any is allocated; batches keep
-        within it. max_queue: calls of `decode_async` that may wait for one of the threads.
-        importer: who wrote the checkpoint, where its names do not tell; it may need options of its
-        own.
+        quarter of that layer's memory (docs/architecture.md). max_input_length: longer sources are
+        refused. max_memory: bytes that one thread's decode may take, refused before any is
+        allocated; batches keep within it. max_queue: calls of `decode_async` that may wait for one
+        of the threads. importer: who wrote the checkpoint, where its names do not tell; it may need
+        options of its own.
         Raises ModelFormatError, UnsupportedIsaError, FileNotFoundError, InputError; no code of a
         file is ever executed.
         """

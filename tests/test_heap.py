@@ -106,7 +106,7 @@ for types in ("float32", "int8"):
         call = lambda: session.decode([x], _core.Request(beam, beam, True), 9)
         found[f"{types} beam {beam} on three threads"] = [counted(call) for _ in range(3)]
 made = _core.Model
-_core.Model = lambda *given: made(*given, screen_from=0)
+_core.Model = lambda *given, **_: made(*given, screen_from=0)
 engine = Engine.load(models.lstm_luong(hidden=67, target=1400))
 calls = {"greedy": lambda: engine.decode(x, max_length=70, end_tokens=[]),
          "score": lambda: engine.score(x, [3, 4, 5] * 20),
