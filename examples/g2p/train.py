@@ -176,7 +176,7 @@ class Trainer:
             label_smoothing=self.options.smoothing,
         )
         loss = loss + self.options.score_penalty * sensitivity
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for parameter, master in zip(self.model.parameters(), masters, strict=False):
             parameter.data = master
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
