@@ -316,7 +316,8 @@ std::vector<SearchRules> every_rule() {
   std::vector<SearchRules> rules;
   for (const Ended ended :
        {Ended::leave, Ended::leading, Ended::place, Ended::shrink, Ended::stay}) {
-    for (const Stop stop : {Stop::best, Stop::count, Stop::top, Stop::first, Stop::empty}) {
+    for (const Stop stop :
+         {Stop::best, Stop::count, Stop::top, Stop::both, Stop::head, Stop::empty}) {
       for (const Limit limit : {Limit::compete, Limit::fill, Limit::end}) {
         const int32_t n = static_cast<int32_t>(rules.size());
         const Kind kind = n % 3 == 0 ? Kind::none : n % 3 == 1 ? Kind::power : Kind::gnmt;
