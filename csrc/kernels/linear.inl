@@ -80,6 +80,12 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
                      int64_t end) noexcept {
   constexpr int P = tile_panels<Weight, R>();
   constexpr int widest = widest_panels<Weight, R>();
+  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) > 1) {
+    if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kNear)
+      for (; end - begin >= kNearPanels; begin += kNearPanels)
+        panel_tile<R, kNearPanels>(a, weights, row, begin);
+    if (begin == end) return;
+  }
   for (; end - begin > widest; begin += P) panel_tile<R, P>(a, weights, row, begin);
   last_panels<R, widest>(a, weights, row, begin, end - begin);
 }

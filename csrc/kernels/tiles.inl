@@ -121,5 +121,11 @@ template <int P, class Weight>
   }
 }
 
+// Weights of so many bytes stay in the second cache between two steps. From there, one row is
+// multiplied a third faster by six panels at once than by four on Zen 5; from further away it is
+// as fast or slower.
+inline constexpr int64_t kNear = int64_t{1} << 20;
+inline constexpr int kNearPanels = 6;
+
 // What totals start from where there is no `init`.
-alignas(64) inline constexpr float kZeros[widest_panels<float, 1>() * kLanes] = {};
+alignas(64) inline constexpr float kZeros[kNearPanels * kLanes] = {};
