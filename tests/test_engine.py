@@ -8,11 +8,11 @@ import copy
 import itertools
 import multiprocessing
 import operator
+import os
 import pickle
 import re
 import shutil
 import subprocess
-import os
 import sys
 import tempfile
 import threading
