@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from s2s_engine import Engine, InputError, ModelFormatError, cli
 from s2s_engine.importers import arrays_of
 from s2s_engine.importers.checkpoint import read
+from scripts import loaded
 
 PAGE = Path(__file__).parents[1] / "scripts" / "importers_table.py"
 
@@ -205,8 +205,5 @@ def test_archives_are_bounded_and_whole() -> None:
 
 @pytest.mark.skipif(not PAGE.is_file(), reason="reads the source tree")
 def test_the_table_of_importers_is_theirs() -> None:
-    spec = importlib.util.spec_from_file_location("importers_table", PAGE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded(PAGE)
     assert module.PAGE.read_text() == module.page(), "run python scripts/importers_table.py"

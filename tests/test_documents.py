@@ -20,6 +20,7 @@ import pytest
 
 import s2s_engine
 from s2s_engine import Engine, demo_model
+from scripts import loaded
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
@@ -195,17 +196,9 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
-def table_of_names() -> Any:
-    spec = importlib.util.spec_from_file_location("api_table", ROOT / "scripts" / "api_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_every_public_name_is_documented() -> None:
     """One without a docstring raises; the page is as the script writes it."""
-    module = table_of_names()
+    module = loaded(ROOT / "scripts" / "api_table.py")
     assert module.PAGE.read_text() == module.page(), "run python scripts/api_table.py"
     for name in s2s_engine.__all__:
         assert f"- `{name}`" in module.page()

@@ -5,7 +5,6 @@ and lengths; never their code."""
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import lzma
 from pathlib import Path
@@ -15,20 +14,13 @@ import pytest
 
 from s2s_engine import Engine, Model, ModelBuilder
 from s2s_engine.importers.loading import open_foreign
+from scripts import loaded
 
 NBEST = Path(__file__).parent / "nbest"
 DATA = Path(__file__).parent / "importers" / "data"
 
 
-def script(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-record = script(NBEST / "record.py")
+record = loaded(NBEST / "record.py")
 
 
 def recorded(program: str) -> list[dict[str, Any]]:
@@ -94,7 +86,7 @@ def test_lists_and_scores_are_those_of_the_program(program: str) -> None:
 
 
 def test_lists_and_scores_are_marians(tmp_path: Path) -> None:
-    made = script(DATA / "marian" / "make_marian.py")
+    made = loaded(DATA / "marian" / "make_marian.py")
     known = json.loads(lzma.decompress((made.HERE / "fixture.json.xz").read_bytes()))
     variant, engines = known["variants"]["s2s"], {}
     for name in record.WEIGHTS:

@@ -1,5 +1,5 @@
 // How long a product takes here, for the choice of compute types, and the steps of a decode, for
-// benchmarks. The one place that reads a clock.
+// benchmarks. The one place of the engine that reads a clock: deadlines are its callers'.
 #pragma once
 
 #include <cstdint>

@@ -27,6 +27,7 @@ from s2s_engine.importers.readers.hdf5_files import read_keras
 from s2s_engine.importers.readers.pickle_values import Placeholder
 from s2s_engine.importers.readers.tensorflow_files import read_tensorflow
 from s2s_engine.importers.readers.torch_files import read_torch
+from scripts import loaded
 
 TESTS = Path(__file__).parent
 # Of values that a program computed. Weights must be equal to the last bit.
@@ -51,11 +52,7 @@ def script_of(path: Path, package: str) -> ModuleType:
     """A script that makes fixtures, as a module; skips where the program's package is not here."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-    spec = importlib.util.spec_from_file_location(f"make_{package}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(path)
 
 
 def sums_hold(folder: Path, *besides: str) -> None:
