@@ -132,13 +132,15 @@ class Flow:
             rest.append(found)
         return rest
 
-    def hire(self, threads: int) -> bool:
-        """Whether one more thread has something to do, which then counts as working."""
+    def hire(self, threads: int) -> list[int]:
+        """What one more thread begins with, which then counts as working; nothing where there is
+        nothing to do for it."""
         with self._changed:
-            needed = min(threads, -(-len(self._waiting) // self._batch_size))
-            hired = self._workers < needed and not self._over
-            self._workers += hired
-            return hired
+            free = threads - self._workers
+            if self._over or not self._waiting or free <= 0:
+                return []
+            self._workers += 1
+            return self._take(min(self._batch_size, -(-len(self._waiting) // free)))
 
     def dismiss(self) -> None:
         """A thread has ended."""
@@ -150,7 +152,7 @@ class Flow:
         """Until there is something to give, or a thread to hire."""
         with self._changed:
             while not (self._given in self._done or self._over):
-                if self._waiting and self._workers == 0:
+                if self._waiting and self._workers < threads:
                     return
                 self._changed.wait()
 
@@ -165,8 +167,10 @@ class Flow:
         assert self._ready.request is not None  # models without a decoder do not come here
         return _core.Batch(session, self._ready.request)
 
-    def work(self, batch: _core.Batch, *, once: bool = False) -> None:
-        """Decodes what waits, until nothing does; `once`: until a sentence has left."""
+    def work(self, batch: _core.Batch, numbers: Iterable[int] = (), *, once: bool = False) -> None:
+        """Decodes these sources and what waits, until nothing does; `once`: until a sentence has
+        left."""
+        self._join(batch, list(numbers))
         while True:
             room = self._batch_size - batch.live
             if room * 4 >= self._batch_size or not batch.live:
@@ -281,11 +285,11 @@ def _team(
     an iteration that nobody goes on with leaves nothing behind."""
     team: list[threading.Thread] = []
 
-    def work() -> None:
+    def work(numbers: list[int]) -> None:
         try:
             session = take()
             try:
-                flow.work(flow.batch(session))
+                flow.work(flow.batch(session), numbers)
             finally:
                 give(session)
         except BaseException as error:
@@ -295,8 +299,8 @@ def _team(
 
     def decode() -> None:
         team[:] = [thread for thread in team if thread.is_alive()]
-        while flow.hire(threads):
-            team.append(threading.Thread(target=work, name="s2s_engine decode"))
+        while numbers := flow.hire(threads):
+            team.append(threading.Thread(target=work, args=(numbers,), name="s2s_engine decode"))
             team[-1].start()
         flow.wait(threads)
 

@@ -27,6 +27,7 @@ from s2s_engine import (
     NumericalError,
     _core,
 )
+from s2s_engine.batches import Flow
 from s2s_engine.search_rules import PRESETS
 
 ENGINES = {
@@ -286,3 +287,20 @@ def test_a_batch_that_was_interrupted_makes_no_more_steps() -> None:
     ((number, found),) = batch.interrupt()
     assert (number, batch.live) == (0, 0) and isinstance(found, _core.Found)
     assert found.hypotheses[0][4] == "cancelled"
+
+
+@pytest.mark.skipif(_core.usable_cpus() < 2, reason="one CPU is one thread")
+def test_two_batches_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two threads takes its sources and waits for the other: one alone never goes on."""
+    both, arrived = threading.Barrier(2, timeout=20), set()
+    join = Flow._join
+
+    def joined(flow: Flow, batch: _core.Batch, numbers: list[int]) -> None:
+        if numbers and threading.get_ident() not in arrived:
+            arrived.add(threading.get_ident())
+            both.wait()
+        join(flow, batch, numbers)
+
+    monkeypatch.setattr(Flow, "_join", joined)
+    found = ENGINE.decode_batch(SOURCES[:4], batch_size=2, threads=2)
+    assert [bits(result) for result in found] == [bits(ENGINE.decode(x)) for x in SOURCES[:4]]
