@@ -182,7 +182,9 @@ void Product::share(const Context& context, const Linear& whole, int members) co
     call.bytes.quantised = true;
   }
   constexpr int64_t kParts = 4, kTile = 4;  // parts of a member; panels that a tile wants
+  constexpr int64_t kPartBytes = int64_t{1} << 18;  // what is longer makes others wait at the end
   int64_t size = (panels_ + kParts * members - 1) / (kParts * members);
+  size = std::min(size, kPartBytes * panels_ / static_cast<int64_t>(weight_.size()));
   size = size < kTile ? std::min(kTile, (panels_ + members - 1) / members)
                       : (size + kTile - 1) / kTile * kTile;
   context.team->run((panels_ + size - 1) / size, members, [&](int64_t number, int) noexcept {
