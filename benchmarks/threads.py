@@ -2,6 +2,7 @@
 bits are equal. Knows the engine alone; calls take turns, because other programs take CPUs away."""
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
@@ -30,7 +31,8 @@ def pin(cpus: Sequence[int]) -> None:
     _core.assume_cpus(len(cpus))  # what the caller may use is one of them, now
     for path in Path("/proc/self/task").iterdir():
         mine = int(path.name) == os.getpid()
-        os.sched_setaffinity(int(path.name), cpus[:1] if mine else cpus[1:])
+        with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+            os.sched_setaffinity(int(path.name), cpus[:1] if mine else cpus[1:])
 
 
 def measure(

@@ -124,8 +124,9 @@ void Team::resize(int threads, int64_t member_bytes) {
 int Team::members_for(int64_t bytes) noexcept {
   const int64_t members = std::min<int64_t>(threads_, bytes / member_bytes_);
   if (members < 2) return 1;
-  if (alone_ >= kPatience * member_bytes_) return static_cast<int>(members);
-  alone_ += bytes;
+  if (missed_ >= kPatience * member_bytes_ || promised_ >= kPromise * member_bytes_)
+    return static_cast<int>(members);
+  missed_ += saved(bytes);
   return 1;
 }
 
@@ -154,7 +155,7 @@ bool Team::gather() noexcept {
 
 void Team::rest() noexcept {
   gathered_ = false;
-  alone_ = 0;
+  missed_ = promised_ = 0;
   if (workers_.empty()) return;
   Pool& all = pool();
   const std::lock_guard lock(all.mutex);

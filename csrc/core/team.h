@@ -21,10 +21,11 @@ class Team {
   // What is worth a member, in bytes of weights that one row streams through a product (some 100 in
   // a nanosecond): sharing takes a fraction of a microsecond.
   static constexpr int64_t kMemberBytes = int64_t{1} << 16;
-  // Waking a worker takes several microseconds, and it comes later still. A caller that has done
-  // so many members' bytes of such work alone, a fraction of a millisecond, will have more of it:
-  // what is shorter never wakes anybody.
-  static constexpr int64_t kPatience = 512;
+  // Waking a worker takes the caller some three microseconds, and it comes seven later. So nobody
+  // is woken before a second member would have saved, or is known to save, so many members' bytes:
+  // what was done alone without it (some 100 us) may have been all, what is to come will be.
+  static constexpr int64_t kPatience = 48;
+  static constexpr int64_t kPromise = 16;
 
   explicit Team(int threads, int64_t member_bytes = kMemberBytes) { resize(threads, member_bytes); }
   ~Team() { rest(); }
@@ -37,6 +38,8 @@ class Team {
 
   // The members that work of so many bytes is worth, which the caller is about to do.
   int members_for(int64_t bytes) noexcept;
+  // The caller is about to do work of so many bytes so many times.
+  void promise(int64_t bytes, int64_t times) noexcept { promised_ += saved(bytes) * times; }
 
   // body(part, member) for part 0 ... parts-1, once each, on up to `members` threads; returns when
   // all are done. The body must not throw.
@@ -58,6 +61,10 @@ class Team {
   friend struct Worker;
   using Function = void (*)(const void* body, int64_t part, int member) noexcept;
 
+  // What a second member takes off the caller, less what sharing takes, in bytes.
+  int64_t saved(int64_t bytes) const noexcept {
+    return bytes < 2 * member_bytes_ ? 0 : bytes / 2 - member_bytes_ / 3;
+  }
   bool gather() noexcept;
   void share(int64_t parts, int members, Function function, const void* body) noexcept;
   int32_t work(int member) noexcept;
@@ -67,7 +74,8 @@ class Team {
 
   int threads_ = 1;
   int64_t member_bytes_ = kMemberBytes;
-  int64_t alone_ = 0;  // bytes that were done alone since the last rest
+  // Since the last rest: what a second member would have saved, and will save at least.
+  int64_t missed_ = 0, promised_ = 0;
   bool gathered_ = false;
   int caller_ = 0;  // 1: this team counts its caller as busy
   std::vector<Worker*> workers_;

@@ -61,6 +61,10 @@ class Product {
   // out[r] = activation(init[r] + W [segments][r])
   void run(const Context& context, std::span<const Segment> segments, int64_t rows, ConstRows init,
            Rows out, Activation activation) const noexcept;
+  // Tells the team that so many runs are to come.
+  void promise(const Context& context, int64_t rows, int64_t times) const noexcept {
+    if (context.team != nullptr) context.team->promise(cost(rows), times);
+  }
   // The outputs of panels first ... first+count-1 of one row alone, where they stand in `out`: the
   // bits of all of them.
   void run_panels(const Context& context, std::span<const Segment> segments, const float* init,

@@ -47,6 +47,10 @@ class Rnn {
                          call.optional_weight("bias_hh", {size_}), size_, 1);
   }
 
+  void promise(const Context& context, int64_t rows, int64_t steps) const noexcept {
+    recurrent_.promise(context, rows, steps);
+  }
+
   void run(const Context& context, const Step& step) const noexcept {
     const Kernels& kernels = context.kernels;
     const Segment h = {step.h, size_};
@@ -97,6 +101,10 @@ class Lstm {
   std::vector<float> input_bias(const Call& call) const {
     return padded_blocks(call.optional_weight("bias_ih", {kGates * block_}),
                          call.optional_weight("bias_hh", {kGates * block_}), block_, kGates);
+  }
+
+  void promise(const Context& context, int64_t rows, int64_t steps) const noexcept {
+    recurrent_.promise(context, rows, steps);
   }
 
   void run(const Context& context, const Step& step) const noexcept {
@@ -164,6 +172,11 @@ class Gru {
     if (recurrent != nullptr) std::copy_n(recurrent, (after_ ? 2 : 3) * size_, merged.begin());
     return padded_blocks(call.optional_weight("bias_ih", {kGates * size_}), merged.data(), size_,
                          kGates);
+  }
+
+  void promise(const Context& context, int64_t rows, int64_t steps) const noexcept {
+    gates_.promise(context, rows, steps);
+    candidate_.promise(context, rows, steps);
   }
 
   void run(const Context& context, const Step& step) const noexcept {
@@ -307,6 +320,7 @@ class LayerOp : public Op {
     int32_t longest = 0;
     for (int32_t item = 0; item < frame.items; ++item)
       longest = std::max(longest, offsets[item + 1] - offsets[item]);
+    recurrence_.promise(context, frame.items, longest);
     for (int32_t t = 0; t < longest && !context.interrupted(t); ++t)
       recurrence_.run(context, step_at(context, t));
     int32_t* last = context.ids(current_);

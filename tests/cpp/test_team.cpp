@@ -104,7 +104,16 @@ void test_work_is_shared_by_size_and_after_work_alone() {
   CHECK(team.members_for(7999) == 7);
   CHECK(team.members_for(kLarge) == 8);
   team.rest();
-  for (int64_t n = 0; n < Team::kPatience / 2; ++n) CHECK(team.members_for(2000) == 1);
+  const int64_t saved = 2000 / 2 - 1000 / 3;  // by a second member, each time
+  for (int64_t missed = 0; missed < Team::kPatience * 1000; missed += saved)
+    CHECK(team.members_for(2000) == 1);
+  CHECK(team.members_for(2000) == 2);
+  team.rest();
+  team.promise(1999, 1 << 20);  // never worth two members
+  CHECK(team.members_for(2000) == 1);
+  team.promise(2000, Team::kPromise * 1000 / saved);
+  CHECK(team.members_for(2000) == 1);
+  team.promise(2000, 1);
   CHECK(team.members_for(2000) == 2);
   Team alone(1, 1);
   for (int n = 0; n < 3; ++n) CHECK(alone.members_for(kLarge) == 1);
