@@ -168,13 +168,12 @@ int32_t s2s_session::limit_of(int64_t source_length, int32_t max_length) const {
   return limit;
 }
 
-// Fills the sources, or the prompts of a model without an encoder.
+// Fills `inputs_`, and the sources or, of a model without an encoder, the prompts.
 void s2s_session::read(const int32_t* ids, const int64_t* lengths, int32_t count, bool prepared) {
   const bool prompts = plan_.inputs.empty();
   const int64_t size = prompts ? made_of_.model->vocabulary() : plan_.inputs.front().type.size;
   const int64_t low = prompts && made_of_.model->target().start >= 0 ? 0 : 1;
-  ids_.clear();
-  begins_.assign(1, 0);
+  inputs_.clear();
   for (int32_t n = 0; n < count; ++n) {
     const int64_t length = lengths[n];
     if (length < low)
@@ -186,27 +185,31 @@ void s2s_session::read(const int32_t* ids, const int64_t* lengths, int32_t count
                       std::to_string(made_of_.max_input_length) +
                       ": load the engine with a larger max_input_length");
     if (!all_below(ids, length, size)) refuse_id(ids, length, size, n);
-    if (prompts || prepared)
-      ids_.insert(ids_.end(), ids, ids + length);
-    else
-      made_of_.source.prepare(ids, length, ids_);
-    begins_.push_back(static_cast<int64_t>(ids_.size()));
+    inputs_.push_back({ids, nullptr, length});
     ids += length;
   }
-  inputs_.clear();
+  if (!prompts && !prepared && !made_of_.source.nothing()) prepare();
   sources_.clear();
   prompts_.clear();
-  const auto end = static_cast<std::size_t>(count);
-  for (std::size_t n = 0; n < end; ++n) {
-    const int32_t* first = ids_.data() + begins_[n];
-    const int64_t length = begins_[n + 1] - begins_[n];
-    if (prompts)
-      prompts_.push_back({first, static_cast<std::size_t>(length)});
-    else
-      inputs_.push_back({first, nullptr, length});
+  for (const SourceInput& input : inputs_) {
+    sources_.push_back(prompts ? Source{} : Source{&input, 1});
+    if (prompts) prompts_.push_back({input.ids, static_cast<std::size_t>(input.length)});
   }
-  for (std::size_t n = 0; n < end; ++n)
-    sources_.push_back(prompts ? Source{} : Source{inputs_.data() + n, 1});
+}
+
+// Puts the prepared sources in the place of those that the caller gave.
+void s2s_session::prepare() {
+  ids_.clear();
+  for (SourceInput& input : inputs_) {
+    const std::size_t begin = ids_.size();
+    made_of_.source.prepare(input.ids, input.length, ids_);
+    input.length = static_cast<int64_t>(ids_.size() - begin);
+  }
+  const int32_t* next = ids_.data();  // which has moved while ids were added
+  for (SourceInput& input : inputs_) {
+    input.ids = next;
+    next += input.length;
+  }
 }
 
 int32_t s2s_session::decode(const int32_t* ids, const int64_t* lengths, int32_t count,
@@ -225,8 +228,8 @@ int32_t s2s_session::decode(const int32_t* ids, const int64_t* lengths, int32_t 
   Deadline deadline(options.timeout, options.cancel);
   read(ids, lengths, count, options.prepared != 0);
   limits_.clear();
-  for (std::size_t n = 0; n + 1 < begins_.size(); ++n)
-    limits_.push_back(limit_of(begins_[n + 1] - begins_[n], options.max_length));
+  for (const SourceInput& input : inputs_)
+    limits_.push_back(limit_of(input.length, options.max_length));
   const SearchResults& results = session_.decode(sources_, request_, limits_, prompts_,
                                                  deadline.needed() ? &deadline : nullptr);
   stopped_ = deadline.stopped();
@@ -252,7 +255,6 @@ void s2s_session::warm_up(int64_t source_length, int32_t beam_size, int32_t batc
   // What the handle itself keeps of a call; a source is longer before it is cut.
   const auto count = static_cast<std::size_t>(batch_size);
   ids_.reserve(count * static_cast<std::size_t>(longest) + prepared.capacity());
-  begins_.reserve(count + 1);
   inputs_.reserve(count);
   sources_.reserve(count);
   prompts_.reserve(count);

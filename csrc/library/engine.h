@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "include/s2s_engine.h"
@@ -37,6 +38,7 @@ struct s2s_session {
   class Inside;
   s2s_options merged(const s2s_options* given) const noexcept;  // its size fits
   void read(const int32_t* ids, const int64_t* lengths, int32_t count, bool prepared);
+  void prepare();
   int32_t limit_of(int64_t source_length, int32_t max_length) const;
   void check(const s2s::DecodeRequest& request, int32_t count) const;
 
@@ -48,8 +50,7 @@ struct s2s_session {
 
   // Of the last decode.
   s2s::DecodeRequest request_;
-  std::vector<int32_t> ids_;     // prepared, one source behind the other
-  std::vector<int64_t> begins_;  // [sources + 1]
+  std::vector<int32_t> ids_;  // prepared, one source behind the other; others are the caller's
   std::vector<s2s::SourceInput> inputs_;
   std::vector<s2s::Source> sources_;
   std::vector<std::span<const int32_t>> prompts_;

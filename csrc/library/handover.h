@@ -21,6 +21,10 @@ struct SourceRule {
   int32_t pad_id = 0;
   bool reverse = false;
 
+  // Sources stay as they are.
+  bool nothing() const noexcept {
+    return prepend.empty() && append.empty() && truncate == 0 && pad_to.empty() && !reverse;
+  }
   // Appends the prepared ids of a source to `out`.
   void prepare(const int32_t* ids, int64_t length, std::vector<int32_t>& out) const;
 };

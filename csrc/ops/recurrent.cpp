@@ -39,16 +39,13 @@ class Rnn {
     recurrent_ = Product(call, {weight.data, size_, size_, 1, 0, size_, weight.type}, kItems);
   }
 
+  const Product& product() const { return recurrent_; }  // the largest
   int64_t size() const { return size_; }
   int64_t block() const { return size_; }
 
   std::vector<float> input_bias(const Call& call) const {
     return padded_blocks(call.optional_weight("bias_ih", {size_}),
                          call.optional_weight("bias_hh", {size_}), size_, 1);
-  }
-
-  void promise(const Context& context, int64_t rows, int64_t steps) const noexcept {
-    recurrent_.promise(context, rows, steps);
   }
 
   void run(const Context& context, const Step& step) const noexcept {
@@ -95,16 +92,13 @@ class Lstm {
     std::copy(blocks.begin(), blocks.end(), peephole_.floats());
   }
 
+  const Product& product() const { return recurrent_; }
   int64_t size() const { return size_; }
   int64_t block() const { return block_; }
 
   std::vector<float> input_bias(const Call& call) const {
     return padded_blocks(call.optional_weight("bias_ih", {kGates * block_}),
                          call.optional_weight("bias_hh", {kGates * block_}), block_, kGates);
-  }
-
-  void promise(const Context& context, int64_t rows, int64_t steps) const noexcept {
-    recurrent_.promise(context, rows, steps);
   }
 
   void run(const Context& context, const Step& step) const noexcept {
@@ -162,6 +156,7 @@ class Gru {
     std::copy(padded_bias.begin(), padded_bias.end(), candidate_bias_.floats());
   }
 
+  const Product& product() const { return gates_; }
   int64_t size() const { return size_; }
   int64_t block() const { return size_; }
 
@@ -172,11 +167,6 @@ class Gru {
     if (recurrent != nullptr) std::copy_n(recurrent, (after_ ? 2 : 3) * size_, merged.begin());
     return padded_blocks(call.optional_weight("bias_ih", {kGates * size_}), merged.data(), size_,
                          kGates);
-  }
-
-  void promise(const Context& context, int64_t rows, int64_t steps) const noexcept {
-    gates_.promise(context, rows, steps);
-    candidate_.promise(context, rows, steps);
   }
 
   void run(const Context& context, const Step& step) const noexcept {
@@ -320,7 +310,7 @@ class LayerOp : public Op {
     int32_t longest = 0;
     for (int32_t item = 0; item < frame.items; ++item)
       longest = std::max(longest, offsets[item + 1] - offsets[item]);
-    recurrence_.promise(context, frame.items, longest);
+    recurrence_.product().promise(context, frame.items, longest);
     for (int32_t t = 0; t < longest && !context.interrupted(t); ++t)
       recurrence_.run(context, step_at(context, t));
     int32_t* last = context.ids(current_);
