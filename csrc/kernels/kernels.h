@@ -70,12 +70,13 @@ constexpr int64_t quantised_stride(int64_t depth) { return padded(depth / 4 + 8)
 
 // out[r] = activation(init[r] + W [x1; x2; ...][r]). Blocks of 64 k, the last one of each segment
 // shorter, are summed by one fma per k in order, from zero, and added to init one after another.
-// weight: [panels][depth][32], depth = sum of the segments' sizes; out rows: panels * 32 floats.
-// words: the same in bfloat16 instead, where no weight loses by it: each is widened by a shift, and
-// the bits of the result are the same. In a line, word 2i is output i and word 2i + 1 output 16 +
-// i. init: what the sums are added to (a repeated bias, rows of a table, earlier partial sums; it
-// may be `out` itself); no data means zeros.
-// bytes: int8 instead (see there).
+// weight: [pairs of panels][depth][2][32], depth = sum of the segments' sizes; an odd last panel
+// has a pair of its own. `first` is the panel of the weights that makes the first outputs; out
+// rows: panels * 32 floats. words: the same in bfloat16 instead, where no weight loses by it: each
+// is widened by a shift, and the bits of the result are the same. In a line, word 2i is output i
+// and word 2i + 1 output 16 + i. init: what the sums are added to (a repeated bias, rows of a
+// table, earlier partial sums; it may be `out` itself); no data means zeros. bytes: int8 instead
+// (see there).
 struct Linear {
   const float* weight = nullptr;
   const uint16_t* words = nullptr;
@@ -86,9 +87,16 @@ struct Linear {
   ConstRows init;
   Rows out;
   int64_t rows = 0;
+  int64_t first = 0;
   int64_t panels = 0;
   Activation activation = Activation::identity;
 };
+
+// Floats, or words, before line 0 of a panel, and from one line of it to the next.
+constexpr int64_t paired(int64_t panel, int64_t depth) {
+  return (panel / 2 * depth * 2 + panel % 2) * kLanes;
+}
+inline constexpr int64_t kPairedLine = 2 * kLanes;
 
 // out[r][i] = x[r][i] * scale for i < size; writes exactly `size` floats of each row.
 struct Copy {

@@ -18,8 +18,8 @@ template <int R, int P, int U, int first, class Weight>
     from[r] = a.init.data != nullptr ? row_of(a.init, row + r) + column : kZeros;
     to[r] = row_of(a.out, row + r) + column;
   }
-  const int64_t stride = a.depth * kLanes;
-  const Weight* weight = weights + panel * stride;
+  const int64_t stride = a.depth * kPairedLine;
+  const Weight* weight = panel_of(weights, a.first + panel, a.depth);
   for (int64_t s = 0; s < a.segment_count; ++s) {
     const Segment& segment = a.segments[s];
     const int64_t size = segment.size;
@@ -41,7 +41,7 @@ template <int R, int P, int U, int first, class Weight>
       for (; k < end; ++k) {
         if constexpr (R > 2) fetch_ahead<P>(weight, stride);
         multiply_add<R, P, U, first>(sum, weight, stride, x, k);
-        weight += kLanes;
+        weight += kNextLine<Weight>;
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -74,12 +74,17 @@ inline void last_panels(const Linear& a, const Weight* weights, int64_t row, int
   if constexpr (P > 1) last_panels<R, P - 1>(a, weights, row, panel, count);
 }
 
-// R rows, panels begin ... end-1.
+// R rows, panels begin ... end-1. Tiles of several begin with a pair.
 template <int R, class Weight>
 inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_t begin,
                      int64_t end) noexcept {
   constexpr int P = tile_panels<Weight, R>();
   constexpr int widest = widest_panels<Weight, R>();
+  static_assert(P == 1 || P % 2 == 0 || sizeof(Weight) == 1);
+  if (P > 1 && (a.first + begin) % 2 != 0) {
+    panel_tile<R, 1>(a, weights, row, begin);
+    if (++begin == end) return;
+  }
   if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) > 1) {
     if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kNear)
       for (; end - begin >= kNearPanels; begin += kNearPanels)
@@ -105,7 +110,7 @@ inline int64_t next_rows(int64_t left) noexcept {
   int64_t rows = tallest;
   for (; rows > 1; --rows) {
     const int64_t rest = left - rows;
-    if (rest >= tallest / 2 && !(tallest == 6 && rest == 4)) break;
+    if (rest >= tallest / 2 && !(kRegisters == 16 && tallest == 6 && rest == 4)) break;
   }
   return rows;
 }

@@ -7,6 +7,27 @@ inline constexpr int64_t kLine = kLanes;
 template <>
 inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
 
+// Where line 0 of a panel begins, and how far its next line is: two panels of floats or words lie
+// line by line beside each other, so that fewer streams are read.
+template <class Weight>
+[[gnu::always_inline]] inline const Weight* panel_of(const Weight* weights, int64_t panel,
+                                                     int64_t depth) noexcept {
+  return weights + paired(panel, depth);
+}
+[[gnu::always_inline]] inline const int8_t* panel_of(const int8_t* weights, int64_t panel,
+                                                     int64_t depth) noexcept {
+  return weights + panel * ((depth + 3) / 4) * kLine<int8_t>;
+}
+template <class Weight>
+inline constexpr int64_t kNextLine = sizeof(Weight) == 1 ? kLine<Weight> : kPairedLine;
+
+// How far panel p of a tile is from its first one. Tiles of several paired panels begin with a
+// pair; `stride` is between two pairs, of bytes between two panels.
+template <class Weight>
+[[gnu::always_inline]] constexpr int64_t panel_offset(int p, int64_t stride) noexcept {
+  return sizeof(Weight) == 1 ? p * stride : p / 2 * stride + p % 2 * kLanes;
+}
+
 // Registers of a panel that one tile takes. A panel's line is read in halves where whole panels
 // would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
 template <class Weight, int R>
@@ -22,7 +43,7 @@ template <class Weight, int R>
 constexpr int tile_panels() {
   if (kWidth == 4) return 1;
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
-  if (kRegisters == 32) return R == 1 ? 4 : R == 2 ? 3 : R < 7 ? 2 : 1;
+  if (kRegisters == 32) return R < 3 ? 4 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 2 : 1;
 }
 template <class Weight, int R>
@@ -35,7 +56,7 @@ constexpr int widest_panels() {
 template <class Weight>
 constexpr int tile_rows() {
   if (kWidth == 4) return kRegisters == 32 ? 5 : 1;
-  if (kRegisters == 32) return 8;
+  if (kRegisters == 32) return sizeof(Weight) == 1 ? 8 : 6;
   return sizeof(Weight) == 1 ? 4 : 6;
 }
 inline constexpr int64_t kGroup = 2;  // panels that many rows share while they are in cache
@@ -77,7 +98,8 @@ template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-      for (int u = 0; u < U; ++u) w[p][u] = line_vector(weight + p * stride, first + u);
+      for (int u = 0; u < U; ++u)
+        w[p][u] = line_vector(weight + panel_offset<Weight>(p, stride), first + u);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -97,7 +119,7 @@ template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 #pragma GCC unroll 8
       for (int i = 0; i < U; ++i) {
         const int u = order<Weight, U>(i);
-        const Sum w = line_vector(weight + p * stride, first + u);
+        const Sum w = line_vector(weight + panel_offset<Weight>(p, stride), first + u);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][p][u] = sum_of(w, term[r], sum[r][p][u]);
       }
@@ -111,13 +133,12 @@ template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 // one costs 20 % in L3.
 template <int P, class Weight>
 [[gnu::always_inline]] inline void fetch_ahead(const Weight* weight, int64_t stride) noexcept {
-  constexpr int64_t line = kLine<Weight>, distance = (P == 1 ? 64 : 32) * line;
+  constexpr int64_t line = kLine<Weight>, distance = (P == 1 ? 64 : 32) * kNextLine<Weight>;
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
-    __builtin_prefetch(weight + p * stride + distance, 0, 3);
-    if (line * sizeof(Weight) == 128) {
-      __builtin_prefetch(weight + p * stride + distance + line / 2, 0, 3);
-    }
+    const Weight* at = weight + panel_offset<Weight>(p, stride) + distance;
+    __builtin_prefetch(at, 0, 3);
+    if (line * sizeof(Weight) == 128) __builtin_prefetch(at + line / 2, 0, 3);
   }
 }
 

@@ -90,21 +90,22 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
 }
 
 void Product::pack_floats(const Matrix& m) {
-  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * sizeof(float));
+  weight_.reserve(static_cast<std::size_t>(paired(panels_ + panels_ % 2, depth_)) * sizeof(float));
   float* weight = weight_.floats();
   pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
-    float* line = weight + panel * depth_ * kLanes;
-    for (int64_t k = 0; k < depth_; ++k) line[k * kLanes + lane] = row[k];
+    float* line = weight + paired(panel, depth_);
+    for (int64_t k = 0; k < depth_; ++k) line[k * kPairedLine + lane] = row[k];
   });
 }
 
 void Product::pack_words(const Matrix& m) {
-  weight_.reserve(static_cast<std::size_t>(panels_ * depth_ * kLanes) * sizeof(uint16_t));
+  weight_.reserve(static_cast<std::size_t>(paired(panels_ + panels_ % 2, depth_)) *
+                  sizeof(uint16_t));
   auto* words = reinterpret_cast<uint16_t*>(weight_.bytes());
   pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
-    uint16_t* line = words + panel * depth_ * kLanes;
+    uint16_t* line = words + paired(panel, depth_);
     const int64_t word = lane < 16 ? 2 * lane : 2 * lane - 31;
-    for (int64_t k = 0; k < depth_; ++k) line[k * kLanes + word] = nearest_bfloat16(row[k]);
+    for (int64_t k = 0; k < depth_; ++k) line[k * kPairedLine + word] = nearest_bfloat16(row[k]);
   });
 }
 
@@ -181,12 +182,13 @@ void Product::share(const Context& context, const Linear& whole, int members) co
     context.kernels.quantise(call);
     call.bytes.quantised = true;
   }
-  constexpr int64_t kParts = 4, kTile = 4;  // parts of a member; panels that a tile wants
+  constexpr int64_t kParts = 4, kTile = 4;          // parts of a member; panels that a tile wants
   constexpr int64_t kPartBytes = int64_t{1} << 18;  // what is longer makes others wait at the end
   int64_t size = (panels_ + kParts * members - 1) / (kParts * members);
   size = std::min(size, kPartBytes * panels_ / static_cast<int64_t>(weight_.size()));
   size = size < kTile ? std::min(kTile, (panels_ + members - 1) / members)
                       : (size + kTile - 1) / kTile * kTile;
+  size += size % 2;
   context.team->run((panels_ + size - 1) / size, members, [&](int64_t number, int) noexcept {
     const int64_t panel = number * size;
     context.kernels.linear(part_of(call, panel, std::min(size, panels_ - panel)));
@@ -196,13 +198,11 @@ void Product::share(const Context& context, const Linear& whole, int members) co
 Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) const noexcept {
   Linear part = whole;
   const int64_t column = first * kLanes;
+  part.first = first;
   part.panels = count;
   part.out.data += column;
   if (part.init.data != nullptr) part.init.data += column;
-  if (part.weight != nullptr) part.weight += column * depth_;
-  if (part.words != nullptr) part.words += column * depth_;
   if (part.bytes.weight != nullptr) {
-    part.bytes.weight += column * ((depth_ + 3) / 4 * 4);
     part.bytes.scale += column;
     part.bytes.offset += column;
   }

@@ -143,7 +143,7 @@ enum class Weights { floats, words, bytes };
 
 struct Product {
   Product(Random& random, Weights kind)
-      : type(kind), rows(1 + random.below(9)), panels(1 + random.below(8)) {
+      : type(kind), rows(1 + random.below(9)), first(random.below(4)), panels(1 + random.below(8)) {
     const int64_t count = 1 + random.below(3);
     for (int64_t s = 0; s < count; ++s) {
       const int64_t size = random.size();
@@ -169,19 +169,20 @@ struct Product {
 
   void pack() {
     const int64_t groups = (depth + 3) / 4;
-    floats.resize(weight.size());
-    words.resize(weight.size());
-    bytes.resize(static_cast<std::size_t>(panels * groups * 4 * kLanes));
+    const int64_t first_of = first + panels;  // of the next one
+    floats.resize(static_cast<std::size_t>(paired(first_of + first_of % 2, depth)));
+    words.resize(floats.size());
+    bytes.resize(static_cast<std::size_t>(first_of * groups * 4 * kLanes));
     offset.resize(static_cast<std::size_t>(panels * kLanes));
     for (int64_t o = 0; o < panels * kLanes; ++o) {
       const int64_t panel = o / kLanes, lane = o % kLanes;
       for (int64_t k = 0; k < depth; ++k) {
-        const int64_t line = (panel * depth + k) * kLanes;
+        const int64_t line = paired(first + panel, depth) + k * kPairedLine;
         floats[static_cast<std::size_t>(line + lane)] = of(o, k);
         words[static_cast<std::size_t>(line + 2 * (lane % 16) + lane / 16)] =
             static_cast<uint16_t>(std::bit_cast<uint32_t>(of(o, k)) >> 16);
         if (type != Weights::bytes) continue;
-        const int64_t group = (panel * groups + k / 4) * 4 * kLanes;
+        const int64_t group = ((first + panel) * groups + k / 4) * 4 * kLanes;
         bytes[static_cast<std::size_t>(group + 4 * lane + k % 4)] = static_cast<int8_t>(of(o, k));
         offset[static_cast<std::size_t>(o)] -= 128 * static_cast<int32_t>(of(o, k));
       }
@@ -204,6 +205,7 @@ struct Product {
     if (has_init) call.init = {init.data(), panels * kLanes, nullptr};
     call.out = output.rows();
     call.rows = rows;
+    call.first = first;
     call.panels = panels;
     call.activation = activation;
     kernels.linear(call);
@@ -247,7 +249,7 @@ struct Product {
   }
 
   Weights type;
-  int64_t rows, panels, depth = 0;
+  int64_t rows, first, panels, depth = 0;
   std::vector<Table> inputs;
   std::vector<int64_t> sizes;
   Floats weight, scale, init, floats;
