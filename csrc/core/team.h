@@ -25,7 +25,7 @@ class Team {
   // is woken before a second member would have saved, or is known to save, so many members' bytes:
   // what was done alone without it (some 100 us) may have been all, what is to come will be.
   static constexpr int64_t kPatience = 48;
-  static constexpr int64_t kPromise = 12;
+  static constexpr int64_t kPromise = 16;
 
   explicit Team(int threads, int64_t member_bytes = kMemberBytes) { resize(threads, member_bytes); }
   ~Team() { rest(); }

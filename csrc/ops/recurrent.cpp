@@ -146,9 +146,10 @@ class Gru {
         after_(reset_after(call)) {
     const int64_t size = size_;
     const Tensor& weight = call.weight("weight_hh", {kGates * size, size});
-    const float* candidate = weight.data + 2 * size * size;
-    gates_ = Product(call, {weight.data, size, size, 2, 0, size, weight.type}, kItems);
-    candidate_ = Product(call, {candidate, size, size, 1, 0, size, weight.type}, kItems);
+    const Matrix gates = {weight.data, size, size, after_ ? 3 : 2, 0, size, weight.type};
+    const Matrix last = {weight.data + 2 * size * size, size, size, 1, 0, size, weight.type};
+    recurrent_ = Product(call, gates, kItems);
+    if (!after_) candidate_ = Product(call, last, kItems);
     const float* bias = call.optional_weight("bias_hh", {kGates * size});
     const auto padded_bias =
         padded_blocks(bias == nullptr ? nullptr : bias + 2 * size, nullptr, size, 1);
@@ -156,7 +157,7 @@ class Gru {
     std::copy(padded_bias.begin(), padded_bias.end(), candidate_bias_.floats());
   }
 
-  const Product& product() const { return gates_; }
+  const Product& product() const { return recurrent_; }
   int64_t size() const { return size_; }
   int64_t block() const { return size_; }
 
@@ -173,27 +174,28 @@ class Gru {
     const Kernels& kernels = context.kernels;
     const int64_t block = padded(size_);
     const Segment h = {step.h, size_};
-    const bool started = step.h.data != nullptr;
+    const auto from = [block](ConstRows rows, int64_t blocks) {
+      return ConstRows{rows.data + blocks * block, rows.stride, rows.index};
+    };
     const ConstRows bias = {candidate_bias_.floats(), 0, nullptr};
-    ConstRows gates = step.inputs;
+    const ConstRows sums = {step.gates.data, step.gates.stride, step.gates.index};
+    const ConstRows scratch = {step.hidden.data, step.hidden.stride, step.hidden.index};
+    const Rows last = {step.gates.data + 2 * block, step.gates.stride, step.gates.index};
+    ConstRows gates = step.inputs, candidate = from(gates, 2);
     ConstRows hidden = after_ ? bias : ConstRows{};
-    ConstRows candidate = {};
-    if (started) {
-      gates_.run(context, {&h, 1}, step.rows, step.inputs, step.gates, Activation::identity);
-      gates = {step.gates.data, step.gates.stride, step.gates.index};
-      candidate = {step.inputs.data + 2 * block, step.inputs.stride, step.inputs.index};
-      if (after_) {
-        candidate_.run(context, {&h, 1}, step.rows, bias, step.hidden, Activation::identity);
-        hidden = {step.hidden.data, step.hidden.stride, step.hidden.index};
-      } else {
-        kernels.gru_reset({gates, step.h, step.hidden, step.rows, size_, activations_.gate});
-        const Segment kept = {{step.hidden.data, step.hidden.stride, nullptr}, size_};
-        const Rows to = {step.gates.data + 2 * block, step.gates.stride, step.gates.index};
-        candidate_.run(context, {&kept, 1}, step.rows, candidate, to, Activation::identity);
-        candidate = {to.data, to.stride, to.index};
-      }
-    } else {
-      candidate = {gates.data + 2 * block, gates.stride, gates.index};
+    if (step.h.data != nullptr && after_) {
+      // One product: its last block begins with the bias, where the candidate's inputs make room.
+      kernels.copy({candidate, step.hidden, step.rows, block});
+      if (sums.data != gates.data) kernels.copy({gates, step.gates, step.rows, 2 * block});
+      kernels.copy({bias, last, step.rows, block});
+      recurrent_.run(context, {&h, 1}, step.rows, sums, step.gates, Activation::identity);
+      gates = sums, candidate = scratch, hidden = from(sums, 2);
+    } else if (step.h.data != nullptr) {
+      recurrent_.run(context, {&h, 1}, step.rows, gates, step.gates, Activation::identity);
+      kernels.gru_reset({sums, step.h, step.hidden, step.rows, size_, activations_.gate});
+      const Segment kept = {scratch, size_};
+      candidate_.run(context, {&kept, 1}, step.rows, candidate, last, Activation::identity);
+      gates = sums, candidate = from(sums, 2);
     }
     kernels.gru_gates({gates, candidate, hidden, step.h, step.h_next, step.rows, size_,
                        activations_.state, activations_.gate});
@@ -210,7 +212,7 @@ class Gru {
   int64_t size_;
   Activations activations_;
   bool after_;
-  Product gates_;
+  Product recurrent_;  // reset before: of the gates alone
   Product candidate_;
   Memory candidate_bias_;
 };
