@@ -178,7 +178,7 @@ float* operand(int64_t floats) {
 Linear product(int64_t rows, int64_t depth, int64_t outputs, int64_t size) {
   auto* segment = new Segment{{operand(rows * depth), depth, nullptr}, depth};
   Linear linear;
-  const float* weight = operand((outputs + kLanes) * depth * size / 4);
+  const float* weight = operand((outputs + 3 * kLanes) * depth * size / 4);
   if (size == 4) linear.weight = weight;
   if (size == 2) linear.words = reinterpret_cast<const uint16_t*>(weight);
   if (size == 1)

@@ -70,11 +70,11 @@ constexpr int64_t quantised_stride(int64_t depth) { return padded(depth / 4 + 8)
 
 // out[r] = activation(init[r] + W [x1; x2; ...][r]). Blocks of 64 k, the last one of each segment
 // shorter, are summed by one fma per k in order, from zero, and added to init one after another.
-// weight: [pairs of panels][depth][2][32], depth = sum of the segments' sizes; an odd last panel
-// has a pair of its own. `first` is the panel of the weights that makes the first outputs; out
-// rows: panels * 32 floats. words: the same in bfloat16 instead, where no weight loses by it: each
-// is widened by a shift, and the bits of the result are the same. In a line, word 2i is output i
-// and word 2i + 1 output 16 + i. init: what the sums are added to (a repeated bias, rows of a
+// weight: [groups of 2 panels][depth][2][32], depth = sum of the segments' sizes; the last group
+// may have room left. `first` is the panel of the weights that makes the first outputs; out rows:
+// panels * 32 floats. words: bfloat16 instead, in groups of 4, where no weight loses by it: each is
+// widened by a shift, and the bits of the result are the same. Word 2i of a panel's line is output
+// i and word 2i + 1 output 16 + i. init: what the sums are added to (a repeated bias, rows of a
 // table, earlier partial sums; it may be `out` itself); no data means zeros. bytes: int8 instead
 // (see there).
 struct Linear {
@@ -92,11 +92,17 @@ struct Linear {
   Activation activation = Activation::identity;
 };
 
-// Floats, or words, before line 0 of a panel, and from one line of it to the next.
-constexpr int64_t paired(int64_t panel, int64_t depth) {
-  return (panel / 2 * depth * 2 + panel % 2) * kLanes;
+// Panels that lie line by line beside each other, so that a line of theirs has 256 bytes.
+template <class Weight>
+inline constexpr int64_t kGroup = 256 / (kLanes * int64_t{sizeof(Weight)});
+// Weights before line 0 of a panel, and from one line of it to the next.
+template <class Weight>
+constexpr int64_t grouped(int64_t panel, int64_t depth) {
+  constexpr int64_t group = kGroup<Weight>;
+  return (panel / group * depth * group + panel % group) * kLanes;
 }
-inline constexpr int64_t kPairedLine = 2 * kLanes;
+template <class Weight>
+inline constexpr int64_t kGroupLine = kGroup<Weight> * kLanes;
 
 // out[r][i] = x[r][i] * scale for i < size; writes exactly `size` floats of each row.
 struct Copy {

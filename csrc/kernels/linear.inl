@@ -18,7 +18,7 @@ template <int R, int P, int U, int first, class Weight>
     from[r] = a.init.data != nullptr ? row_of(a.init, row + r) + column : kZeros;
     to[r] = row_of(a.out, row + r) + column;
   }
-  const int64_t stride = a.depth * kPairedLine;
+  const int64_t stride = a.depth * kGroupLine<Weight>;
   const Weight* weight = panel_of(weights, a.first + panel, a.depth);
   for (int64_t s = 0; s < a.segment_count; ++s) {
     const Segment& segment = a.segments[s];
@@ -74,18 +74,23 @@ inline void last_panels(const Linear& a, const Weight* weights, int64_t row, int
   if constexpr (P > 1) last_panels<R, P - 1>(a, weights, row, panel, count);
 }
 
-// R rows, panels begin ... end-1. Tiles of several begin with a pair.
+// R rows, panels begin ... end-1.
 template <int R, class Weight>
 inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_t begin,
                      int64_t end) noexcept {
   constexpr int P = tile_panels<Weight, R>();
   constexpr int widest = widest_panels<Weight, R>();
-  static_assert(P == 1 || P % 2 == 0 || sizeof(Weight) == 1);
-  if (P > 1 && (a.first + begin) % 2 != 0) {
-    panel_tile<R, 1>(a, weights, row, begin);
-    if (++begin == end) return;
+  constexpr int aligned = alignment<Weight, P>;
+  static_assert(P % aligned == 0 && (widest <= aligned || aligned == alignment<Weight, 4>));
+  if constexpr (aligned > 1) {
+    if (const int64_t before = (a.first + begin) % aligned; before != 0) {
+      const int64_t count = aligned - before < end - begin ? aligned - before : end - begin;
+      last_panels<R, aligned - 1>(a, weights, row, begin, count);
+      begin += count;
+      if (begin == end) return;
+    }
   }
-  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) > 1) {
+  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) == 4) {
     if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kNear)
       for (; end - begin >= kNearPanels; begin += kNearPanels)
         panel_tile<R, kNearPanels>(a, weights, row, begin);
@@ -120,8 +125,8 @@ template <class Weight>
 inline void all_tiles(const Linear& a, const Weight* weights) noexcept {
   constexpr int tallest = tile_rows<Weight>();
   if (a.rows <= tallest) return some_rows<tallest>(a, weights, a.rows, 0, 0, a.panels);
-  for (int64_t begin = 0; begin < a.panels; begin += kGroup) {
-    const int64_t end = begin + kGroup < a.panels ? begin + kGroup : a.panels;
+  for (int64_t begin = 0; begin < a.panels; begin += kShared) {
+    const int64_t end = begin + kShared < a.panels ? begin + kShared : a.panels;
     for (int64_t row = 0; row < a.rows;) {
       const int64_t rows = next_rows<tallest>(a.rows - row);
       some_rows<tallest>(a, weights, rows, row, begin, end);

@@ -7,26 +7,32 @@ inline constexpr int64_t kLine = kLanes;
 template <>
 inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
 
-// Where line 0 of a panel begins, and how far its next line is: two panels of floats or words lie
-// line by line beside each other, so that fewer streams are read.
+// Where line 0 of a panel begins, and how far its next line is. Panels of floats and words lie in
+// groups (kernels.h), so that fewer streams are read; those of bytes one behind the other.
 template <class Weight>
 [[gnu::always_inline]] inline const Weight* panel_of(const Weight* weights, int64_t panel,
                                                      int64_t depth) noexcept {
-  return weights + paired(panel, depth);
+  return weights + grouped<Weight>(panel, depth);
 }
 [[gnu::always_inline]] inline const int8_t* panel_of(const int8_t* weights, int64_t panel,
                                                      int64_t depth) noexcept {
   return weights + panel * ((depth + 3) / 4) * kLine<int8_t>;
 }
 template <class Weight>
-inline constexpr int64_t kNextLine = sizeof(Weight) == 1 ? kLine<Weight> : kPairedLine;
+inline constexpr int64_t kNextLine = sizeof(Weight) == 1 ? kLine<Weight> : kGroupLine<Weight>;
 
-// How far panel p of a tile is from its first one. Tiles of several paired panels begin with a
-// pair; `stride` is between two pairs, of bytes between two panels.
+// How far panel p of a tile is from its first one; `stride` is between two groups, of bytes between
+// two panels. A tile lies within a group or begins with one: its number is a multiple of
+// alignment<Weight, P>.
 template <class Weight>
 [[gnu::always_inline]] constexpr int64_t panel_offset(int p, int64_t stride) noexcept {
-  return sizeof(Weight) == 1 ? p * stride : p / 2 * stride + p % 2 * kLanes;
+  constexpr int64_t group = sizeof(Weight) == 1 ? 1 : kGroup<Weight>;
+  return p / group * stride + p % group * kLanes;
 }
+template <class Weight, int P>
+inline constexpr int alignment = sizeof(Weight) == 1  ? 1
+                                 : P < kGroup<Weight> ? P
+                                                      : int(kGroup<Weight>);
 
 // Registers of a panel that one tile takes. A panel's line is read in halves where whole panels
 // would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
@@ -50,8 +56,9 @@ template <class Weight, int R>
 constexpr int widest_panels() {
   if (kWidth == 4) return 1;
   if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
-  if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R == 3 ? 3 : R < 7 ? 2 : 1;
-  return kWidth == 8 && R == 1 ? 3 : 1;
+  if (kRegisters == 32 && R == 3) return sizeof(Weight) == 2 ? 2 : 3;
+  if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R < 7 ? 2 : 1;
+  return kWidth == 8 && R == 1 ? (sizeof(Weight) == 2 ? 2 : 3) : 1;
 }
 template <class Weight>
 constexpr int tile_rows() {
@@ -59,7 +66,7 @@ constexpr int tile_rows() {
   if (kRegisters == 32) return sizeof(Weight) == 1 ? 8 : 6;
   return sizeof(Weight) == 1 ? 4 : 6;
 }
-inline constexpr int64_t kGroup = 2;  // panels that many rows share while they are in cache
+inline constexpr int64_t kShared = 2;  // panels that many rows multiply while they are in cache
 
 // Register v of a line.
 [[gnu::always_inline]] inline V line_vector(const float* line, int v) noexcept {

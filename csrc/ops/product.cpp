@@ -35,6 +35,12 @@ uint16_t nearest_bfloat16(float weight) {
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+template <class Weight>
+std::size_t grouped_bytes(int64_t panels, int64_t depth) {
+  const int64_t groups = (panels + kGroup<Weight> - 1) / kGroup<Weight>;
+  return static_cast<std::size_t>(groups * depth * kGroupLine<Weight>) * sizeof(Weight);
+}
+
 }  // namespace
 
 std::vector<float> padded_blocks(const float* first, const float* second, int64_t block_size,
@@ -90,22 +96,22 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
 }
 
 void Product::pack_floats(const Matrix& m) {
-  weight_.reserve(static_cast<std::size_t>(paired(panels_ + panels_ % 2, depth_)) * sizeof(float));
+  weight_.reserve(grouped_bytes<float>(panels_, depth_));
   float* weight = weight_.floats();
   pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
-    float* line = weight + paired(panel, depth_);
-    for (int64_t k = 0; k < depth_; ++k) line[k * kPairedLine + lane] = row[k];
+    float* line = weight + grouped<float>(panel, depth_);
+    for (int64_t k = 0; k < depth_; ++k) line[k * kGroupLine<float> + lane] = row[k];
   });
 }
 
 void Product::pack_words(const Matrix& m) {
-  weight_.reserve(static_cast<std::size_t>(paired(panels_ + panels_ % 2, depth_)) *
-                  sizeof(uint16_t));
+  weight_.reserve(grouped_bytes<uint16_t>(panels_, depth_));
   auto* words = reinterpret_cast<uint16_t*>(weight_.bytes());
   pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
-    uint16_t* line = words + paired(panel, depth_);
+    uint16_t* line = words + grouped<uint16_t>(panel, depth_);
     const int64_t word = lane < 16 ? 2 * lane : 2 * lane - 31;
-    for (int64_t k = 0; k < depth_; ++k) line[k * kPairedLine + word] = nearest_bfloat16(row[k]);
+    for (int64_t k = 0; k < depth_; ++k)
+      line[k * kGroupLine<uint16_t> + word] = nearest_bfloat16(row[k]);
   });
 }
 

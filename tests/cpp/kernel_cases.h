@@ -143,7 +143,7 @@ enum class Weights { floats, words, bytes };
 
 struct Product {
   Product(Random& random, Weights kind)
-      : type(kind), rows(1 + random.below(9)), first(random.below(4)), panels(1 + random.below(8)) {
+      : type(kind), rows(1 + random.below(9)), first(random.below(8)), panels(1 + random.below(8)) {
     const int64_t count = 1 + random.below(3);
     for (int64_t s = 0; s < count; ++s) {
       const int64_t size = random.size();
@@ -169,17 +169,18 @@ struct Product {
 
   void pack() {
     const int64_t groups = (depth + 3) / 4;
-    const int64_t first_of = first + panels;  // of the next one
-    floats.resize(static_cast<std::size_t>(paired(first_of + first_of % 2, depth)));
-    words.resize(floats.size());
-    bytes.resize(static_cast<std::size_t>(first_of * groups * 4 * kLanes));
+    const int64_t all = first + panels;
+    floats.resize(static_cast<std::size_t>(grouped<float>((all + 1) / 2 * 2, depth)));
+    words.resize(static_cast<std::size_t>(grouped<uint16_t>((all + 3) / 4 * 4, depth)));
+    bytes.resize(static_cast<std::size_t>(all * groups * 4 * kLanes));
     offset.resize(static_cast<std::size_t>(panels * kLanes));
     for (int64_t o = 0; o < panels * kLanes; ++o) {
       const int64_t panel = o / kLanes, lane = o % kLanes;
       for (int64_t k = 0; k < depth; ++k) {
-        const int64_t line = paired(first + panel, depth) + k * kPairedLine;
+        const int64_t line = grouped<float>(first + panel, depth) + k * kGroupLine<float>;
+        const int64_t word = grouped<uint16_t>(first + panel, depth) + k * kGroupLine<uint16_t>;
         floats[static_cast<std::size_t>(line + lane)] = of(o, k);
-        words[static_cast<std::size_t>(line + 2 * (lane % 16) + lane / 16)] =
+        words[static_cast<std::size_t>(word + 2 * (lane % 16) + lane / 16)] =
             static_cast<uint16_t>(std::bit_cast<uint32_t>(of(o, k)) >> 16);
         if (type != Weights::bytes) continue;
         const int64_t group = ((first + panel) * groups + k / 4) * 4 * kLanes;
