@@ -42,6 +42,7 @@ def bench(
         str | None, typer.Option(help="The program that times kernels (docs/benchmarks.md).")
     ] = None,
     scaling: Annotated[bool, typer.Option(help="Time against each size.")] = True,
+    profile: Annotated[bool, typer.Option(help="Time every node of a decode.")] = True,
     json_file: Annotated[str, typer.Option("--json", help="The report.")] = "benchmarks.json",
     html: Annotated[str, typer.Option(help="The report as a page.")] = "benchmarks.html",
     compare: Annotated[
@@ -77,6 +78,7 @@ def bench(
         seconds=seconds if seconds is not None else 60.0 if chosen else 15.0,
         kernels=kernels,
         scaling=scaling,
+        profile=profile,
     )
     job = Job(options, Outputs(json_file, html, compare, most))
     return lambda: in_own_process(job)

@@ -51,6 +51,7 @@ class Options:
     seconds: float = 15.0
     kernels: str | None = None
     scaling: bool = True
+    profile: bool = True
 
 
 @dataclass(frozen=True)

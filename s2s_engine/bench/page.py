@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from . import goals, svg, text
+from . import goals, svg, text, verdicts
+from .profile import label, most_left
 from .svg import Bar, Series
 
 STYLE = """
@@ -33,6 +34,7 @@ svg .line.limit { stroke: var(--limit); stroke-dasharray: 5 4; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
 th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid var(--grid); }
 th:first-child, td:first-child { text-align: left; }
+summary { cursor: pointer; font-size: .9rem; } details { margin: .4rem 0; }
 dt { font-weight: 600; } dd { margin: 0 0 .6em; }
 """
 
@@ -50,6 +52,13 @@ The narrower, the fewer bytes to read, and the further from the exact result.</d
 <dt>Limit</dt><dd>The time in which this machine could read the weights that a decode needs, or make
 its multiplications, whichever is longer, measured in the same run. 100 % of it is as fast as the
 machine allows.</dd>
+<dt>Above its limit</dt><dd>A decode is a sum of operations, the nodes of the model's graphs, and of
+what the engine does beside them: <i>begin</i> (sources are checked and copied), <i>states</i> (they
+move to the hypotheses that go on), <i>rank</i> (log-softmax and the best candidates), <i>search</i>
+(choosing, and results), and what is outside the core (Python). Each is timed by itself; what it
+takes more than the machine would have to is what could be won there.</dd>
+<dt>Floor, goal</dt><dd>A ratio that the engine must not fall below, and one that good work should
+reach; both were set before it was measured.</dd>
 <dt>Noise</dt><dd>Contenders take turns in short blocks. A block during which a fixed loop ran more
 than 25 % off its usual time, or another program had the processor for more
 than 10 %, is rejected. A ratio is the median over blocks of two medians of one
@@ -67,6 +76,7 @@ def page(report: dict[str, Any]) -> str:
         ABOUT,
         f"<p><b>{escape(machine['cpu'])}</b>, {machine['cpus']} CPUs, instruction set "
         f"{escape(machine['isa'])}, {escape(report['date'])}. {_versions(report)}</p>",
+        _goals(report),
         _summary(report),
         "<h2>How to read it</h2>",
         WORDS,
@@ -93,6 +103,40 @@ def page(report: dict[str, Any]) -> str:
 def _versions(report: dict[str, Any]) -> str:
     known = {name: v for name, v in report["software"].items() if v != "not installed"}
     return escape(", ".join(f"{name} {version}" for name, version in known.items()))
+
+
+def _goals(report: dict[str, Any]) -> str:
+    if not report["goals"]:
+        return ""
+    return "<h2>Goals</h2>" + _table(verdicts.HEAD, map(verdicts.cells, report["goals"]))
+
+
+def _profile(row: dict[str, Any]) -> str:
+    """Folded away until it is asked for."""
+    profile = row["profile"]
+    if profile is None:
+        return ""
+    cells = [
+        [
+            label(node),
+            _time(node["us"]),
+            f"{node['share']:.1%}",
+            _optional(node["limit_us"], _time),
+            f"{node['limit_us'] / node['us']:.0%}" if node["limit_us"] and node["us"] else "-",
+            _optional(node["above_us"], _time),
+        ]
+        for node in profile["nodes"]
+    ]
+    head = ["node", "time", "of the decode", "limit", "limit / time", "above its limit"]
+    note = (
+        f"Medians over {profile['decodes']} decodes of {_time(profile['decode_us'])}, once a "
+        f"sentence or in all steps. Reading the clock, {profile['clock_ns']:.0f} ns each time, is "
+        "taken off."
+    )
+    return (
+        f"<details><summary>{escape(row['name'])}: {escape(most_left(profile))}</summary>"
+        f"{_table(head, cells)}<p class=note>{note}</p></details>"
+    )
 
 
 def _summary(report: dict[str, Any]) -> str:
@@ -163,7 +207,7 @@ def _result(result: dict[str, Any]) -> str:
         f"{result['blocks']} blocks, {result['blocks_rejected']} rejected as noisy.</p>{noisy}"
         + _figure(svg.bars(f"{_title(result)}: time of a decode", bars),
                   "Median time, shorter is faster; in brackets the time over the engine's.")
-        + _table(head, rows) + out
+        + _table(head, rows) + "".join(map(_profile, result["rows"])) + out
     )  # fmt: skip
 
 
