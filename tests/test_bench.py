@@ -392,6 +392,7 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
         "kernels_left_out": None,
         "results": [result],
         "goals": verdicts.table([result]),
+        "latency": None,
         "loading": {
             "w1": {"float32": {"load_ms": 5.0, "resident_bytes": 2000, "tensor_bytes": 1000}}
         },
@@ -569,6 +570,7 @@ def test_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str
         (["--loss", "much"], "--loss is 'much', must be like 10%"),
         (["nowhere.safetensors"], "MODEL is 'nowhere.safetensors', which does not exist"),
         (["--compare", "nowhere.json"], "--compare is 'nowhere.json', which does not exist"),
+        (["--latency", "nowhere.json"], "--latency is 'nowhere.json', which does not exist"),
     ):
         assert cli.run(["bench", *arguments]) == 2
         assert said in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from . import verdicts
+from . import latency, verdicts
 from .compare import Change
 from .profile import label, most_left
 
@@ -14,7 +14,8 @@ SHOWN = 5  # nodes of a profile
 
 def whole(report: dict[str, Any]) -> str:
     parts = [head(report), limit(report), goals(report)]
-    parts += [*map(result, report["results"]), loading(report)]
+    parts += map(result, report["results"])
+    parts += [latency.text(report["latency"]) if report["latency"] else "", loading(report)]
     parts += [kernels(report), *map(sweep, report["scaling"])]
     return "\n\n".join(part for part in parts if part)
 
