@@ -504,6 +504,16 @@ def test_a_loss_past_the_limit_is_found() -> None:
     assert "slower by more than 10%" in text.change(found[0], 0.1)
 
 
+def test_reports_from_before_profiles_and_goals_are_compared() -> None:
+    old = report()
+    for name in ("goals", "latency"):
+        del old[name]
+    for row in old["results"][0]["rows"]:
+        del row["profile"]
+    found, noisy = compare.changes(old, report(p50=150.0))
+    assert [round(change.loss, 6) for change in found] == [0.5] and not noisy
+
+
 def test_peers_and_noisy_runs_are_not_compared() -> None:
     two = report()
     two["results"].append({**copy.deepcopy(two["results"][0]), "key": "w2", "quiet": False})
