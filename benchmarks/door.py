@@ -1,6 +1,6 @@
 """What the doors cost: `python -m benchmarks.door` prints the time of a call over the core's own
 work through Cython and through Python; `--jitter` decodes words at a steady rate beside a busy
-core, and prints and draws the distribution of their latencies.
+core, and prints and draws the distribution of their latencies. Ctrl-C ends that with what there is.
 
 Calls that are compared take turns, and differences are taken within a turn. Answers are checked
 before anything is timed. Knows clocks; how a call works is the package's.
@@ -9,8 +9,8 @@ before anything is timed. Knows clocks; how a call works is the package's.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2s_engine import DecodeOptions, Engine, _core, demo_model
-from s2s_engine.bench import svg
-from s2s_engine.bench.page import STYLE
+from s2s_engine.bench import latency
+from s2s_engine.bench.environment import machine, moment, software
 from s2s_engine.bench.workloads import WORDS, gru_model
 
-PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 GOAL_NS = 100.0  # of a call with 20 ids through Cython, over the work
 BEST = 5  # of so many blocks the fastest counts
+TURN = 10  # seconds of one door before it is the other's turn
+NEVER = np.int64(-1)  # of a word that did not come
 BURN = "while True: sum(range(10_000))"
 
 
@@ -88,22 +88,55 @@ def overhead(paced: Any, rounds: int, count: int = 500) -> dict[str, float]:
 
 
 def python_latencies(
-    engine: Engine, words: list[list[int]], period: int, spent: NDArray[np.int64]
-) -> None:
+    engine: Engine,
+    words: list[list[int]],
+    first: int,
+    due: int,
+    period: int,
+    spent: NDArray[np.int64],
+) -> int:
     """What Door.latencies does, with Engine.decode."""
     now = time.monotonic_ns
-    due = now() + period
     for n in range(len(spent)):
-        word = words[n % len(words)]
+        word = words[(first + n) % len(words)]
         while now() < due:
             pass
         engine.decode(word).ids  # noqa: B018  # the result is read
         spent[n] = now() - due
         due += period
+    return due
 
 
-def jitter(paced: Any, count: int, rate: float) -> dict[str, NDArray[np.int64]]:
-    """Nanoseconds from a word's moment to its phonemes, by door; words come `rate` a second."""
+Latencies = Callable[[int, int, int, NDArray[np.int64]], int]
+
+
+def in_turns(
+    doors: dict[str, Latencies],
+    count: int,
+    rate: float,
+    spent: dict[str, NDArray[np.int64]],
+    tell: Callable[[int], None],
+) -> None:
+    """Fills `spent` turn by turn, each of TURN seconds and of a schedule of its own; within one,
+    signals are looked for every second, and nothing is forgiven. tell: with the words done."""
+    period, part = int(1e9 / rate), max(1, int(rate))
+    for turn in range(0, count, part * TURN):
+        for door, latencies in doors.items():
+            latencies(turn, time.monotonic_ns() + period, period, np.zeros(1, np.int64))
+            due = time.monotonic_ns() + period
+            end = min(turn + part * TURN, count)
+            for first in range(turn, end, part):
+                due = latencies(first, due, period, spent[door][first : min(first + part, end)])
+        tell(end)
+
+
+def jitter(paced: Any, count: int, rate: float) -> dict[str, Any]:
+    """Latencies of words that come `rate` a second, by door, as `bench/latency.py` keeps them.
+    Ctrl-C ends it with what there is."""
+    found: dict[str, Any] = {
+        "schema": latency.SCHEMA, "machine": machine(), "software": software(), **moment(),
+        "what": "the shipped model, float32, greedy, one thread",
+    }  # fmt: skip
     engine = Engine.load(demo_model())
     known = engine._calls.inputs
     words = [known.source(list(word), prepared=True) for word in WORDS]
@@ -113,61 +146,40 @@ def jitter(paced: Any, count: int, rate: float) -> dict[str, NDArray[np.int64]]:
     engine.warm_up(max(map(len, words)))
     for word in words:
         assert door.ids(np.array(word, np.int32)) == engine.decode(word).ids
+    doors: dict[str, Latencies] = {
+        "Python": partial(python_latencies, engine, words),
+        "Cython": partial(door.latencies, ids, begins),
+    }
+    spent = {name: np.full(count, NEVER) for name in doors}  # touched here, and not on the way
     cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) > 1:
-        os.sched_setaffinity(0, cpus[:1])
+    os.sched_setaffinity(0, cpus[:1])
     busy = [
-        subprocess.Popen([sys.executable, "-c", BURN], preexec_fn=lambda c=cpu: _stay(c))
+        subprocess.Popen(
+            [sys.executable, "-c", BURN],
+            preexec_fn=lambda c=cpu: os.sched_setaffinity(0, [c]),
+            start_new_session=True,  # Ctrl-C is for this process
+        )
         for cpu in cpus[1:2]
     ]
-    period = int(1e9 / rate)
-    found = {"Python": np.zeros(count, np.int64), "Cython": np.zeros(count, np.int64)}
+    found["busy"] = f"a loop of Python on CPU {cpus[1]}" if busy else "nothing, for want of a CPU"
     try:
-        python_latencies(engine, words, period, found["Python"])
-        door.latencies(ids, begins, period, found["Cython"])
+        in_turns(doors, count, rate, spent, lambda done: tell(done, count))
+        found["interrupted"] = False
+    except KeyboardInterrupt:
+        found["interrupted"] = True
     finally:
         for process in busy:
             process.kill()
             process.wait()
         os.sched_setaffinity(0, cpus)
-    return found
+    done = {name: times[times != NEVER] for name, times in spent.items()}
+    found["doors"] = {name: latency.of_door(times) for name, times in done.items() if len(times)}
+    return found | {"words": count, "rate": rate}
 
 
-def _stay(cpu: int) -> None:
-    os.sched_setaffinity(0, [cpu])
-
-
-def figures(spent: NDArray[np.int64]) -> dict[str, float]:
-    """Microseconds at each percentile."""
-    return {name: float(np.percentile(spent, p)) / 1e3 for name, p in PERCENTILES.items()}
-
-
-def page(found: dict[str, NDArray[np.int64]], rate: float) -> str:
-    """The distributions as one HTML page: the worst of so many words, by door."""
-    series = []
-    for (name, spent), kind in zip(found.items(), ("predicted", "measured"), strict=True):
-        many = [m * 10**power for power in range(1, 10) for m in (1, 2, 5)]
-        parts = [2, *[n for n in many if n <= len(spent)]]
-        points = [(float(n), float(np.percentile(spent, 100 - 100 / n)) / 1e3) for n in parts]
-        series.append(svg.Series(name, points, kind))
-    plot = svg.lines("Latency of a word", series, x="one word in so many takes longer", y="us")
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>"
-        + "".join(f"<td>{value:.1f} us</td>" for value in figures(spent).values())
-        + "</tr>"
-        for name, spent in found.items()
-    )
-    head = "".join(f"<th>{name}</th>" for name in ("", *PERCENTILES))
-    count = len(next(iter(found.values())))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>Latencies of s2s_engine</title><style>{STYLE}</style></head><body>"
-        f"<h1>{count:,} words at {rate:,.0f} a second, beside a busy core</h1>"
-        f"<p>The shipped model, greedy, {escape(_core.default_isa())}, one thread, "
-        f"{escape(platform.machine())}. A latency begins when a word is due, whether the word "
-        "before is done or not.</p>"
-        f"<figure>{plot}</figure><table><tr>{head}</tr>{rows}</table></body></html>\n"
-    )
+def tell(done: int, count: int) -> None:
+    end = "\n" if done == count else "\r"
+    print(f"... {done:,} of {count:,} words by each door", end=end, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -178,20 +190,22 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=1_000_000)
     parser.add_argument("--rate", type=float, default=1000.0, help="words a second")
     parser.add_argument("-o", "--output", type=Path, help="a page with the distribution drawn")
+    parser.add_argument("--json", type=Path, help="the same for `s2s-engine bench --latency`")
     arguments = parser.parse_args()
+    if arguments.words < 1 or arguments.rate <= 0:
+        parser.error("--words and --rate must be above zero")
     paced = built()
     print(f"instruction set {_core.default_isa()}, 1 thread, float32")
     if arguments.jitter:
         found = jitter(paced, arguments.words, arguments.rate)
-        print(f"us from a word's moment to its phonemes, {arguments.rate:g} words a second")
-        for name, spent in found.items():
-            row = "  ".join(f"{key} {value:9.1f}" for key, value in figures(spent).items())
-            print(f"  {name:8} {row}")
-            if figures(spent)["p50"] * arguments.rate > 1e6:
-                print("  half of the words wait for others: the rate is too high for this machine")
+        if not found["doors"]:
+            raise SystemExit("interrupted before the first word")
+        print(latency.text(found))
         if arguments.output is not None:
-            arguments.output.write_text(page(found, arguments.rate))
-        return
+            arguments.output.write_text(latency.page(found), encoding="utf-8")
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        raise SystemExit(130 if found["interrupted"] else 0)
     print("ns of a call over the core's work, 20 ids in, 8 out")
     over = overhead(paced, arguments.rounds)
     for name, value in over.items():

@@ -156,9 +156,9 @@ class Session:
     def time_decode(
         self, inputs: list[Any], request: Request | None, max_length: int, times: int
     ) -> float: ...
-    def time_steps(
-        self, inputs: list[Any], request: Request | None, max_length: int
-    ) -> dict[str, float]: ...
+    def profile(
+        self, sources: list[list[Any]], request: Request, max_lengths: list[int]
+    ) -> dict[str, Any]: ...
     def score(
         self,
         inputs: list[Any],

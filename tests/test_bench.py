@@ -32,6 +32,7 @@ from s2s_engine.bench import (
     run,
     svg,
     text,
+    verdicts,
 )
 from s2s_engine.bench.measure import Contender
 from s2s_engine.bench.workloads import (
@@ -358,11 +359,18 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
         "p99_us": 2 * p50, "calls": 500, "ratio": 1.0, "ratio_quartiles": [1.0, 1.0],
         "tokens_per_s": 1e4, "equal_ids": 1.0, "limit_us": 50.0,
         "histogram": {"from_us": 90.0, "to_us": 200.0, "counts": [5, 1, 2], "above": 3},
+        "profile": {"decodes": 48, "decode_us": p50, "clock_ns": 20.6, "nodes": [
+            {"node": "decoder.cell<1>", "when": "step", "us": 60.0, "share": 0.6,
+             "limit_us": 45.0, "above_us": 15.0},
+            {"node": "decoder.readout", "when": "sentence", "us": 8.0, "share": 0.08,
+             "limit_us": 2.0, "above_us": 6.0},
+            {"node": "search", "when": "", "us": 1.5, "share": 0.015, "limit_us": 0.0,
+             "above_us": 1.5}]},
     }  # fmt: skip
-    rival = {"rival": "the fastest peer", "name": "peer & co", "ratio": 2.5, "quartiles": [2, 3],
-             "goal": 3.0}  # fmt: skip
+    rival = {"rival": goals.FLOAT32, "name": "peer & co", "ratio": 2.5, "quartiles": [2, 3],
+             "goal": 2.6, "floor": 2.4}  # fmt: skip
     peer = {**row, "name": "peer & co", "peer": True, "exact": False, "equal_ids": 0.5,
-            "p50_us": 250.0, "limit_us": None, "ratio": 2.5}  # fmt: skip
+            "p50_us": 250.0, "limit_us": None, "profile": None, "ratio": 2.5}  # fmt: skip
     result = {
         "workload": "w1", "search": "greedy", "key": "w1, greedy", "what": "a <b>model</b>",
         "threads": 1, "beam": 1, "batch": 1, "positions": 8.0, "steps": 8.0, "blocks": 60,
@@ -383,6 +391,8 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
         "kernels": copy.deepcopy(PRINTED["kernels"]),
         "kernels_left_out": None,
         "results": [result],
+        "goals": verdicts.table([result]),
+        "latency": None,
         "loading": {
             "w1": {"float32": {"load_ms": 5.0, "resident_bytes": 2000, "tensor_bytes": 1000}}
         },
@@ -430,13 +440,16 @@ def test_the_page_is_self_contained_and_well_formed() -> None:
     assert not parser.tags & {"script", "link", "img", "iframe", "object", "b>model"}
     assert not parser.attributes & {"src", "href", "srcset", "onload"}
     assert not any(word in made for word in ("http:", "https:", "url(", "@import"))
-    assert parser.tags >= {"svg", "table", "h1"}
+    assert parser.tags >= {"svg", "table", "h1", "details", "summary"}
     for shown in (
         "A <CPU>",
         "a <b>model</b>",
         "it is <not> there",
         "peer & co",
-        "2.50x (goal 3)",
+        "2.50x (goal 2.6)",
+        "between floor and goal",
+        "decoder.cell<1> (15.0 us above its limit), decoder.readout (once a sentence) (6.0 us",
+        "Reading the clock, 21 ns each time",
         "+11%",
     ):
         assert shown in parser.text
@@ -452,7 +465,10 @@ def test_the_page_says_what_is_noisy_and_what_is_missing() -> None:
 def test_the_table_has_every_row_and_marks_points_that_are_off() -> None:
     made = text.whole(report())
     for shown in (
-        "as fast as the fastest peer, peer & co; the goal is 3: not reached",
+        "as fast as the fastest float32 peer, peer & co; the goal is 2.6: not reached; the floor "
+        "2.4: above it; 50% of the limit; most of what is left: decoder.cell<1> (15.0 us above "
+        "its limit), decoder.readout (once a sentence) (6.0 us above its limit)",
+        "by node: decoder.cell<1> 60.0 us (60%, limit/time 75%); decoder.readout (once a sentence)",
         "3 rejected as noisy",
         "more than 25 % away",
         "product of 64 rows: b",
@@ -486,6 +502,16 @@ def test_a_loss_past_the_limit_is_found() -> None:
     assert not noisy
     assert compare.too_slow(found, 0.10) == found and not compare.too_slow(found, 0.12)
     assert "slower by more than 10%" in text.change(found[0], 0.1)
+
+
+def test_reports_from_before_profiles_and_goals_are_compared() -> None:
+    old = report()
+    for name in ("goals", "latency"):
+        del old[name]
+    for row in old["results"][0]["rows"]:
+        del row["profile"]
+    found, noisy = compare.changes(old, report(p50=150.0))
+    assert [round(change.loss, 6) for change in found] == [0.5] and not noisy
 
 
 def test_peers_and_noisy_runs_are_not_compared() -> None:
@@ -554,6 +580,7 @@ def test_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str
         (["--loss", "much"], "--loss is 'much', must be like 10%"),
         (["nowhere.safetensors"], "MODEL is 'nowhere.safetensors', which does not exist"),
         (["--compare", "nowhere.json"], "--compare is 'nowhere.json', which does not exist"),
+        (["--latency", "nowhere.json"], "--latency is 'nowhere.json', which does not exist"),
     ):
         assert cli.run(["bench", *arguments]) == 2
         assert said in capsys.readouterr().err
@@ -595,19 +622,6 @@ def test_a_model_without_a_decoder_is_refused(tmp_path: Path) -> None:
 
 
 # --- what calls cost ---
-
-
-def test_the_parts_of_a_step_are_all_of_it() -> None:
-    """The clock in the core counts steps and changes no bit; times are not looked at."""
-    engine = Engine.load(luong_model(hidden=8, embedding=8, layers=1, vocabulary=40, steps=6))
-    session, request = engine._session(), s2s_engine._core.Request(3)
-    before = session.decode([[4, 5]], request, 6).hypotheses
-    times = session.time_steps([[4, 5]], request, 6)
-    assert times.pop("steps") == 6
-    assert set(times) == {"graph", "states", "rank", "search"}
-    assert all(seconds > 0 for seconds in times.values())
-    after = session.decode([[4, 5]], request, 6).hypotheses
-    assert [(h[0], h[1].tobytes()) for h in before] == [(h[0], h[1].tobytes()) for h in after]
 
 
 def test_the_benchmark_of_calls_runs() -> None:

@@ -50,20 +50,22 @@ cdef class Door:
         self,
         const int32_t[::1] ids,  # words, one behind the other
         const int64_t[::1] begins,  # [words + 1]
+        int64_t first,  # the word to begin with
+        int64_t due,  # its moment, in nanoseconds of the monotonic clock
         int64_t period,  # nanoseconds from one word to the next
         int64_t[::1] spent,  # [decodes]: nanoseconds from a word's moment to its result
     ):
-        """Words come at a steady rate, whether the one before is done or not."""
+        """Words come at a steady rate, whether the one before is done or not. Gives the moment of
+        the word that is next."""
         cdef capi.Hypothesis best
         cdef int32_t code = capi.OK
-        cdef int64_t due, n, word
+        cdef int64_t n, word
         cdef int64_t words = begins.shape[0] - 1
         with nogil:
-            due = now() + period
             for n in range(spent.shape[0]):
                 while now() < due:
                     pass
-                word = n % words
+                word = (first + n) % words
                 code |= capi.decode(
                     self.session, &ids[begins[word]], begins[word + 1] - begins[word], NULL
                 )
@@ -71,3 +73,4 @@ cdef class Door:
                 spent[n] = now() - due
                 due += period
         capi.check(code)
+        return due

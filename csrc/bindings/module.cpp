@@ -231,23 +231,39 @@ double time_decode(Session& session, const py::list& inputs, const DecodeRequest
   return std::chrono::duration<double>(Watch::Clock::now() - start).count() / times;
 }
 
-// Steps of a decode and the seconds of their parts (engine/measure.h).
-py::dict step_times(Session& session, const py::list& inputs, const DecodeRequest& request,
-                    int32_t max_length) {
-  check_request(session.model().plan(), request, {&max_length, 1});
+// The seconds of a decode's parts (engine/measure.h).
+py::dict profile(Session& session, const py::list& sources, const DecodeRequest& request,
+                 const std::vector<int32_t>& max_lengths) {
+  check_request(session.model().plan(), request, max_lengths);
   if (request.rules.exact) refuse("an exact search has no fixed beam to time");
-  const Sentence sentence(session.model().plan(), inputs);
-  StepTimes times;
+  if (session.model().plan().inputs.empty()) refuse("a model without an encoder takes a prompt");
+  if (sources.empty() || sources.size() != max_lengths.size())
+    refuse("a profile takes a max_length for each of its sources");
+  std::vector<Sentence> sentences;
+  for (const py::handle inputs : sources)
+    sentences.emplace_back(session.model().plan(), py::cast<py::list>(inputs));
+  std::vector<Source> views;
+  for (const Sentence& sentence : sentences) views.push_back(sentence.source());
+  Profile found;
   {
     const py::gil_scoped_release release;
-    times = library().time_steps(*session, sentence.source(), request, max_length);
+    found = library().profile(*session, views, request, max_lengths);
   }
+  py::list nodes;
+  for (const Profile::Node& node : found.nodes)
+    nodes.append(py::make_tuple(node.name, node.step ? "step" : "sentence", node.seconds));
+  py::list results;
+  for (int32_t n = 0; n < found.results->size(); ++n)
+    results.append(py::cast(Found(found.results->sentence(n), session, Stopped::no)));
   py::dict out;
-  out["steps"] = times.steps;
-  out["graph"] = times.graph;
-  out["states"] = times.states;
-  out["rank"] = times.rank;
-  out["search"] = times.search;
+  out["nodes"] = nodes;
+  out["results"] = results;
+  out["steps"] = found.steps;
+  out["begin"] = found.begin;
+  out["states"] = found.states;
+  out["rank"] = found.rank;
+  out["search"] = found.search;
+  out["clock"] = found.clock;
   return out;
 }
 
@@ -416,7 +432,7 @@ void bind(py::module_& module) {
       .def("decode_ids", &decode_ids)
       .def("time_decode", &time_decode, py::arg("inputs"), py::arg("request"),
            py::arg("max_length"), py::arg("times"))
-      .def("time_steps", &step_times, py::arg("inputs"), py::arg("request"), py::arg("max_length"))
+      .def("profile", &profile, py::arg("sources"), py::arg("request"), py::arg("max_lengths"))
       .def("score", &score, py::arg("inputs"), py::arg("target"), py::arg("alignment"),
            py::arg("prompt") = py::none(), py::arg("rules") = SearchRules{})
       .def("encode", &encode, py::arg("inputs"))

@@ -206,6 +206,12 @@ std::span<const float> Session::alignment(int32_t row) const noexcept {
 // --- one sentence level ---
 
 void Session::begin(std::span<const Source> sources, int32_t beam) {
+  begin_sources(sources, beam);
+  for (const auto& op : plan_.sentence_ops)
+    if (!interrupted()) op->run(context(frames_.sentences()));
+}
+
+void Session::begin_sources(std::span<const Source> sources, int32_t beam) {
   check_sources(sources);
   source_lengths_.clear();
   Counts counts;
@@ -222,8 +228,6 @@ void Session::begin(std::span<const Source> sources, int32_t beam) {
       {counts, {counts.items * beam, counts.positions * beam, counts.squares * beam}});
   if (workspace_.bytes() + screening_.held() > workspace_.max_bytes()) screening_.release();
   load_inputs(sources);
-  for (const auto& op : plan_.sentence_ops)
-    if (!interrupted()) op->run(context(frames_.sentences()));
 }
 
 void Session::check_sources(std::span<const Source> sources) const {

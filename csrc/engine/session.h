@@ -104,7 +104,7 @@ class Session : private StepModel {
   class Busy;
   friend class Batch;
   friend class DecoderState;
-  friend class StepClock;
+  friend class DecodeClock;
 
   void fill(SearchOptions& options, const DecodeRequest& request, Prompts prompts) const;
   int32_t vocabulary() const noexcept override;
@@ -120,6 +120,7 @@ class Session : private StepModel {
 
   void search_exactly(std::span<const Source> sources, std::span<const int32_t> max_lengths);
   void begin(std::span<const Source> sources, int32_t beam);
+  void begin_sources(std::span<const Source> sources, int32_t beam);  // all of it but the graph
   void check_sources(std::span<const Source> sources) const;
   void load_inputs(std::span<const Source> sources);
   int64_t length_of(const Source& source) const noexcept;

@@ -80,9 +80,8 @@ void Folding::fold_contexts(const NodeSpec& node, Call& call, std::vector<std::s
     for (int64_t i = 0; i < rows; ++i)
       std::copy_n(whole.data + i * depth + first, size,
                   part.data() + (blocks == 1 ? i : i / block * padded(block) + i % block) * size);
-    const std::string where = "node '" + node.name + "', what is folded of it";
     call.start.push_back(
-        context_of(context->second, kept(whole, {out, size}, std::move(part)), where));
+        context_of(context->second, kept(whole, {out, size}, std::move(part)), node.name));
     std::fill_n(taken.begin() + first, size, true);
     folded.push_back(node.inputs.at("x")[n]);
   }
@@ -116,21 +115,20 @@ void Folding::fold_query(const NodeSpec& node, const GraphSpec& graph, Call& cal
     for (int64_t k = 0; k < depth; ++k)
       across[static_cast<std::size_t>(k * rows + i)] = weight.data[i * depth + k];
   const Tensor transposed = kept(weight, {depth, rows}, std::move(across));
-  const std::string where = "node '" + node.name + "', its keys";
-  keys->second = {product_of(key, transposed, where, steps_.end())};
+  keys->second = {product_of(key, transposed, node.name, steps_.end())};
   query->second = {factor->second.x};
   folded.push_back(reference);
 }
 
 // The attention's context of W m_j in place of m_j; the product stands before the attention.
 Value Folding::context_of(const Attended& attended, const Tensor& columns,
-                          const std::string& where) {
+                          const std::string& node) {
   const auto attention = [&] {
     return std::find_if(steps_.begin(), steps_.end(),
                         [&](const Step& step) { return step.op.get() == attended.attention; });
   };
-  const Value values = product_of(attended.values, columns, where, attention());
-  Call call(where, layout_);
+  const Value values = product_of(attended.values, columns, node, attention());
+  Call call("node '" + node + "', what is folded of it", layout_);
   call.level = Level::row;
   const Value context = attended.attention->attend(call, values);
   Step& step = *attention();
@@ -139,9 +137,9 @@ Value Folding::context_of(const Attended& attended, const Tensor& columns,
   return context;
 }
 
-Value Folding::product_of(const Value& values, const Tensor& weight, const std::string& where,
+Value Folding::product_of(const Value& values, const Tensor& weight, const std::string& node,
                           std::vector<Step>::iterator before) {
-  Call call(where, layout_);
+  Call call("node '" + node + "', what is folded of it", layout_);
   call.in_decoder = true;
   call.level = values.level;
   call.inputs["x"] = {values};
@@ -149,7 +147,9 @@ Value Folding::product_of(const Value& values, const Tensor& weight, const std::
   call.attributes["activation"] = std::string("identity");
   Made made = make_op("linear", call);
   const Value product = made.outputs.front().second;
-  steps_.insert(before, Step{std::move(made.op), call.run_level(), call.reads, {product.slot}});
+  steps_.insert(
+      before,
+      Step{std::move(made.op), call.run_level(), call.reads, {product.slot}, "decoder." + node});
   return product;
 }
 

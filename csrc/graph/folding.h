@@ -19,6 +19,7 @@ struct Step {
   Level level;
   std::vector<SlotId> reads;
   std::vector<SlotId> writes;
+  std::string node;  // graph.node that it belongs to
 };
 
 class Folding {
@@ -51,8 +52,8 @@ class Folding {
   void fold_contexts(const NodeSpec& node, Call& call, std::vector<std::string>& folded);
   void fold_query(const NodeSpec& node, const GraphSpec& graph, Call& call,
                   std::vector<std::string>& folded);
-  Value context_of(const Attended& attended, const Tensor& columns, const std::string& where);
-  Value product_of(const Value& values, const Tensor& weight, const std::string& where,
+  Value context_of(const Attended& attended, const Tensor& columns, const std::string& node);
+  Value product_of(const Value& values, const Tensor& weight, const std::string& node,
                    std::vector<Step>::iterator before);
   Tensor kept(const Tensor& whole, std::vector<int64_t> shape, std::vector<float> numbers);
 

@@ -194,7 +194,7 @@ class Planner {
       if (!folded.empty()) plan_.folded[place.prefix + node.name] = folded;
       if (dynamic_cast<const ScreenedLinear*>(made.op.get()) != nullptr)
         plan_.screened_weight = node.weights.at("weight");
-      add_step(std::move(made), call, place.steps,
+      add_step(std::move(made), call, place.prefix + node.name, place.steps,
                [&](const std::string& role, const Value& value) {
                  check_size(value.type, here);
                  define(values, role.empty() ? node.name : node.name + "." + role, value, here);
@@ -203,9 +203,9 @@ class Planner {
   }
 
   template <typename Define>
-  static void add_step(Made made, const Call& call, std::vector<Step>& steps,
-                       const Define& define_output) {
-    Step step{std::move(made.op), call.run_level(), call.reads, {}};
+  static void add_step(Made made, const Call& call, const std::string& node,
+                       std::vector<Step>& steps, const Define& define_output) {
+    Step step{std::move(made.op), call.run_level(), call.reads, {}, node};
     for (const auto& [role, value] : made.outputs) {
       if (value.level == Level::fixed) step.level = Level::fixed;
       step.writes.push_back(value.slot);
@@ -353,7 +353,7 @@ class Planner {
     call.inputs["x"].push_back(value);
     call.level = level;
     Value out;
-    add_step(make_op("concat", call), call, steps_,
+    add_step(make_op("concat", call), call, where.substr(where.find(' ') + 1), steps_,
              [&](const std::string&, const Value& made) { out = made; });
     return out;
   }
@@ -404,6 +404,7 @@ class Planner {
       kept.push_back(std::move(*step));
     }
     for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
+      plan_.nodes[step->op.get()] = step->node;
       if (auto* screened = dynamic_cast<ScreenedLinear*>(step->op.get())) {
         plan_.screened.reset(screened);
         plan_.screened_bytes = screened->bytes();

@@ -39,6 +39,7 @@ struct Plan {
   std::vector<std::unique_ptr<Op>> sentence_ops;
   std::vector<std::unique_ptr<Op>> row_ops;
   std::vector<std::unique_ptr<Op>> fixed_ops;  // keep the data of constants
+  std::map<const Op*, std::string> nodes;      // what each belongs to, as graph.node
   // What makes the logits, behind row_ops, where it is large enough to be screened.
   std::unique_ptr<ScreenedLinear> screened;
   std::string screened_weight;     // its tensor

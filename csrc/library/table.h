@@ -27,7 +27,7 @@ struct Table {
   decltype(&s2s::group_quota) group_quota;
   decltype(&s2s::usable) usable;
   decltype(&s2s::time_product) time_product;
-  decltype(&s2s::time_steps) time_steps;
+  decltype(&s2s::profile) profile;
   std::string (*name_of)(ComputeType);
   decltype(&s2s::compute_type_of) compute_type_of;
 

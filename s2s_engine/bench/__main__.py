@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 from ..errors import S2SError
-from . import compare, page, text
+from . import compare, latency, page, text
+from .compare import Incomparable
 from .contenders import Unequal
+from .environment import machine
 from .options import Job, Options, Outputs
 from .run import run
 
@@ -21,8 +23,12 @@ def main(arguments: str) -> int:
     if job.outputs.compare is not None:
         old = json.loads(Path(job.outputs.compare).read_text(encoding="utf-8"))
     try:
+        given_latency = None
+        if job.outputs.latency is not None:  # refused before anything is measured
+            given_latency = latency.read(job.outputs.latency, machine())
         report = run(job.options, lambda line: print(f"... {line}", file=sys.stderr, flush=True))
-    except (Unequal, S2SError, OSError) as error:
+        report["latency"] = given_latency
+    except (Unequal, Incomparable, S2SError, OSError) as error:
         print(f"s2s-engine: {error}", file=sys.stderr)
         return 1
     print(text.whole(report))

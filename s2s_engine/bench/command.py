@@ -42,10 +42,14 @@ def bench(
         str | None, typer.Option(help="The program that times kernels (docs/benchmarks.md).")
     ] = None,
     scaling: Annotated[bool, typer.Option(help="Time against each size.")] = True,
+    profile: Annotated[bool, typer.Option(help="Time every node of a decode.")] = True,
     json_file: Annotated[str, typer.Option("--json", help="The report.")] = "benchmarks.json",
     html: Annotated[str, typer.Option(help="The report as a page.")] = "benchmarks.html",
     compare: Annotated[
         str | None, typer.Option(help="An older report of this machine; slower is an error.")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="What benchmarks.door --jitter --json wrote.")
     ] = None,
     loss: Annotated[str, typer.Option(help="What --compare lets pass.")] = "10%",
 ) -> Callable[[], int]:
@@ -59,7 +63,7 @@ def bench(
     if "g2p_en" in (workload or ()) and g2p_en is None:
         raise typer.BadParameter("--workload g2p_en needs --g2p-en, the path of its weights")
     for name, path in (("MODEL", model), ("--g2p-en", g2p_en), ("--kernels", kernels),
-                       ("--compare", compare)):  # fmt: skip
+                       ("--compare", compare), ("--latency", latency)):  # fmt: skip
         if path is not None and not Path(path).exists():
             raise typer.BadParameter(f"{name} is {path!r}, which does not exist")
     try:
@@ -77,8 +81,9 @@ def bench(
         seconds=seconds if seconds is not None else 60.0 if chosen else 15.0,
         kernels=kernels,
         scaling=scaling,
+        profile=profile,
     )
-    job = Job(options, Outputs(json_file, html, compare, most))
+    job = Job(options, Outputs(json_file, html, compare, most, latency))
     return lambda: in_own_process(job)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,9 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[Change], lis
     noisy. Peers are not compared: they are not ours. Raises Incomparable."""
     if old.get("schema") != new["schema"]:
         raise Incomparable(f"schema {old.get('schema')!r} is not {new['schema']!r}: measure again")
-    for name in MACHINE:
-        if old["machine"][name] != new["machine"][name]:
-            raise Incomparable(
-                f"{name} was {old['machine'][name]!r}, is {new['machine'][name]!r}: times of two "
-                "machines are not compared"
-            )
+    other = difference(old["machine"], new["machine"])
+    if other is not None:
+        raise Incomparable(f"{other}: times of two machines are not compared")
     before, noisy = _times(old)
     after, noisy_too = _times(new)
     both = [key for key in after if key in before]
@@ -45,6 +43,14 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[Change], lis
         raise Incomparable("no workload, search, threads and compute type is quiet in both reports")
     found = [Change(key[0], key[1], before[key], after[key]) for key in both]
     return found, sorted(noisy | noisy_too)
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What says that two runs were on two machines; None on one."""
+    for name in MACHINE:
+        if old[name] != new[name]:
+            return f"{name} was {old[name]!r}, is {new[name]!r}"
+    return None
 
 
 def too_slow(found: list[Change], loss: float) -> list[Change]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from ..cost import BYTES, Work, works
+from ..cost import Work, works
 from ..model import Model
 
 # Multiply-adds that one exp, tanh or sigmoid is counted as: a polynomial, a scale, a division.
 ACTIVATION = 16
 # Steps whose logits one product makes, where the output layer is screened.
 DEFERRED = 32
+RANK = "rank"  # log-softmax and candidates, which are no node's
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,17 @@ def exact_in_bfloat16(model: Model) -> set[str]:
     }
 
 
-def stages(
+@dataclass(frozen=True)
+class Part:
+    """A stage of one node, named as in a profile: `graph.node`, or RANK. deferred: made for many
+    steps at once."""
+
+    node: str
+    when: Literal["sentence", "step", "deferred"]
+    stage: Stage
+
+
+def parts(
     model: Model,
     *,
     positions: float,
@@ -87,43 +99,88 @@ def stages(
     batch: int = 1,
     types: Mapping[str, str] | None = None,
     screened: Iterable[str] = (),
-) -> list[Stage]:
-    """The work of decoding `batch` sentences at once. Weights are read once for all rows of a
-    product. The last stage is a step: it streams all weights, and nothing is read twice in it.
+) -> list[Part]:
+    """The work of decoding `batch` sentences at once, node by node. Weights are read once for all
+    rows of a product. A step streams all weights, and nothing is read twice in it: that is the
+    working set of all its parts.
 
     screened: the weight of an output layer that a greedy decode of one sentence screens. Its steps
     read a byte a weight then, and one product for 32 steps makes their logits.
     """
     shapes = {name: array.shape for name, array in model.tensors.items()}
     narrow = exact_in_bfloat16(model)
-    found = works(model.graphs, model.types(), shapes, compute_types=types, narrow=narrow)
-    every = [work for graph in found.values() for work in graph]
-    sentence = [_stage(w, positions, batch, batch) for w in every if w.when == "sentence"]
-    parts = [_stage(w, positions, batch, batch * beam) for w in every if w.when == "step"]
+    works_ = works(model.graphs, model.types(), shapes, compute_types=types, narrow=narrow)
+    found: list[Part] = []
+    for role, graph in works_.items():
+        for work in graph:
+            rows = batch * (beam if work.when == "step" else 1)
+            stage = _stage(work, positions, batch, rows)
+            often = steps if work.when == "step" else 1
+            stage = replace(stage, times=stage.times * often)
+            found.append(Part(f"{role}.{work.node}", work.when, stage))
+    ranking = RANK
+    for name in screened if batch * beam == 1 else ():
+        at = next(n for n, part in enumerate(found) if _multiplies(model, part, name))
+        whole, size = found[at], float(np.prod(shapes[name]))
+        ranking, deferred = whole.node, -(-steps // DEFERRED)
+        together = Stage(name, deferred, whole.stage.bytes, size * steps / deferred, 0)
+        multiply_adds = whole.stage.multiply_adds - size
+        step = replace(
+            whole.stage, bytes=size, multiply_adds=multiply_adds, int8_multiply_adds=size
+        )
+        found[at] = replace(whole, stage=step)
+        found.append(Part(whole.node, "deferred", together))
     vocabulary = model.types()["decoder"][_scores(model)].size
+    exponentials = batch * beam * vocabulary * ACTIVATION  # their sum, for log-softmax
+    found.append(Part(ranking, "step", Stage(RANK, steps, 0, exponentials, 0)))
+    return _with_working_sets(found, steps)
+
+
+def _multiplies(model: Model, part: Part, weight: str) -> bool:
+    role, _, name = part.node.partition(".")
+    node = next(node for node in model.graphs[role].nodes if node.name == name)
+    return part.when == "step" and weight in node.weights.values()
+
+
+def _with_working_sets(found: list[Part], steps: float) -> list[Part]:
+    step = _of_a_step(found, steps, lambda stage: stage.bytes)
+    whole = step + sum(part.stage.bytes for part in found if part.when != "step")
+
+    def working_set(part: Part) -> float:
+        if part.when == "step":
+            return step if steps > 1 else whole
+        return part.stage.bytes if part.stage.times > 1 else whole
+
+    return [replace(p, stage=replace(p.stage, working_set=working_set(p))) for p in found]
+
+
+def _of_a_step(found: list[Part], steps: float, of: Callable[[Stage], float]) -> float:
+    return total([part.stage for part in found if part.when == "step"], of) / steps
+
+
+def stages(model: Model, *, steps: float, **sizes: Any) -> list[Stage]:
+    """The same, with all parts of a step in one stage, which is the last."""
+    found = parts(model, steps=steps, **sizes)
     step = Stage(
         "a step of the decoder",
         steps,
-        sum(part.times * part.bytes for part in parts),
-        sum(part.times * part.multiply_adds for part in parts)
-        + batch * beam * vocabulary * ACTIVATION,  # the sum of exp(logit)
-        0,
-        sum(part.times * part.int8_multiply_adds for part in parts),
+        _of_a_step(found, steps, lambda stage: stage.bytes),
+        _of_a_step(found, steps, lambda stage: stage.multiply_adds),
+        found[-1].stage.working_set,
+        _of_a_step(found, steps, lambda stage: stage.int8_multiply_adds),
     )
-    all_ = [*(part for part in sentence if part.bytes), step]
-    for name in screened if batch * beam == 1 else ():
-        size = float(np.prod(shapes[name]))
-        stored = BYTES["bfloat16" if name in narrow else "float32"] * size
-        deferred = -(-steps // DEFERRED)
-        all_.insert(-1, Stage(name, deferred, stored, size * steps / deferred, 0))
-        all_[-1] = replace(
-            step,
-            bytes=step.bytes - stored + size,
-            multiply_adds=step.multiply_adds - size,
-            int8_multiply_adds=step.int8_multiply_adds + size,
-        )
-    whole = sum(part.bytes for part in all_)
-    return [replace(p, working_set=p.bytes if p.times > 1 else whole) for p in all_]
+    return [*(part.stage for part in found if part.when != "step" and part.stage.bytes), step]
+
+
+def node_limits(found: list[Part], machine: Machine) -> dict[tuple[str, str], float | None]:
+    """Seconds that each node takes at least, once a sentence and in all steps; None where that is
+    not known. Their sum is somewhat above `limit`: one reads while another multiplies there."""
+    times: dict[tuple[str, str], float | None] = {}
+    for part in found:
+        key = part.node, "sentence" if part.when == "sentence" else "step"
+        before, more = times.get(key, 0.0), seconds(part.stage, machine)
+        times[key] = None if before is None or more is None else before + more
+    return times
 
 
 def _scores(model: Model) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 Pair = tuple[float, float]  # with one thread, with two
 EAGER, FLOAT32, ANY = "PyTorch eager", "the fastest float32 peer", "the fastest peer"
+# Compute types of the engine, and whom each is held against.
+COMPARED = (("int8", ANY), ("float32", FLOAT32), ("int8", EAGER))
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,25 @@ GOALS = {
     "w4, beam 5": Goal((3.2, 4.5), (1.7, 1.3), (26, 46)),
 }
 
+# What a prototype reached before there was an engine: less is a defect.
+FLOORS: dict[str, dict[tuple[str, str], Pair]] = {
+    "w1, greedy": {("int8", ANY): (8, 9), ("float32", FLOAT32): (2.4, 3)},
+    "w3, greedy": {("int8", ANY): (1.5, 1.9), ("float32", FLOAT32): (1.25, 1.1)},
+    "w3, beam 5": {("int8", ANY): (2.1, 2.6)},
+}
+
 
 def goal(key: str, compute_type: str, rival: str, threads: int) -> float | None:
     """The ratio to reach, or None where none was set."""
     found = GOALS.get(key)
     if found is None or threads > 2:
         return None
-    pairs = {
-        ("int8", ANY): found.int8,
-        ("float32", FLOAT32): found.float32,
-        ("int8", EAGER): found.eager,
-    }
+    pairs = dict(zip(COMPARED, (found.int8, found.float32, found.eager), strict=True))
     pair = pairs.get((compute_type, rival))
     return None if pair is None else pair[threads - 1]
+
+
+def floor(key: str, compute_type: str, rival: str, threads: int) -> float | None:
+    """The ratio that the engine must not fall below, or None where none was set."""
+    pair = FLOORS.get(key, {}).get((compute_type, rival))
+    return None if pair is None or threads > 2 else pair[threads - 1]

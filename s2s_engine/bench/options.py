@@ -51,16 +51,19 @@ class Options:
     seconds: float = 15.0
     kernels: str | None = None
     scaling: bool = True
+    profile: bool = True
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the report goes, and the older one that it is held against."""
+    """Where the report goes, the older one that it is held against, and latencies that go into
+    it."""
 
     json: str = "benchmarks.json"
     html: str = "benchmarks.html"
     compare: str | None = None
     loss: float = 0.1
+    latency: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,38 +3,14 @@ reports; no measuring. The page needs nothing but itself: no script, no address,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from . import goals, svg, text
+from . import goals, latency, svg, text, verdicts
+from .pieces import document, figure, table, time
+from .profile import label, most_left
 from .svg import Bar, Series
-
-STYLE = """
-:root { --ink: #1b1b1b; --soft: #666; --paper: #fff; --grid: #e4e4e4; --ours: #0b6e4f;
-  --core: #7fb8a4; --peer: #b8bcc4; --predicted: #c77700; --limit: #8a3ffc; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #a0a0a0; --paper: #161616;
-  --grid: #333; --ours: #3fbf94; --core: #2b6f59; --peer: #5b6069; --predicted: #f0a63c;
-  --limit: #b38bff; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.2; margin: 2.2em 0 .5em; } h1 { margin-top: 0; }
-p.note, figcaption { color: var(--soft); font-size: .9rem; } .noisy { color: var(--predicted); }
-figure { margin: 1rem 0; } svg { width: 100%; height: auto; display: block; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
-svg .grid { stroke: var(--grid); } svg .line { fill: none; stroke-width: 2; }
-svg .whisker { stroke: var(--ink); stroke-width: 1.5; }
-svg rect.ours, svg circle.measured { fill: var(--ours); }
-svg .line.measured { stroke: var(--ours); }
-svg rect.core { fill: var(--core); } svg rect.peer, svg circle.peer { fill: var(--peer); }
-svg circle.predicted { fill: var(--predicted); } svg .line.predicted { stroke: var(--predicted); }
-svg circle.limit { fill: var(--limit); }
-svg .line.limit { stroke: var(--limit); stroke-dasharray: 5 4; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid var(--grid); }
-th:first-child, td:first-child { text-align: left; }
-dt { font-weight: 600; } dd { margin: 0 0 .6em; }
-"""
 
 ABOUT = """<p>s2s_engine runs recurrent sequence-to-sequence models (LSTM and GRU networks with
 attention, as they turn spelling into sounds, lemmatise or translate) on CPUs. This page tells how
@@ -50,6 +26,13 @@ The narrower, the fewer bytes to read, and the further from the exact result.</d
 <dt>Limit</dt><dd>The time in which this machine could read the weights that a decode needs, or make
 its multiplications, whichever is longer, measured in the same run. 100 % of it is as fast as the
 machine allows.</dd>
+<dt>Above its limit</dt><dd>A decode is a sum of operations, the nodes of the model's graphs, and of
+what the engine does beside them: <i>begin</i> (sources are checked and copied), <i>states</i> (they
+move to the hypotheses that go on), <i>rank</i> (log-softmax and the best candidates), <i>search</i>
+(choosing, and results), and what is outside the core (Python). Each is timed by itself; what it
+takes more than the machine would have to is what could be won there.</dd>
+<dt>Floor, goal</dt><dd>A ratio that the engine must not fall below, and one that good work should
+reach; both were set before it was measured.</dd>
 <dt>Noise</dt><dd>Contenders take turns in short blocks. A block during which a fixed loop ran more
 than 25 % off its usual time, or another program had the processor for more
 than 10 %, is rejected. A ratio is the median over blocks of two medians of one
@@ -67,24 +50,21 @@ def page(report: dict[str, Any]) -> str:
         ABOUT,
         f"<p><b>{escape(machine['cpu'])}</b>, {machine['cpus']} CPUs, instruction set "
         f"{escape(machine['isa'])}, {escape(report['date'])}. {_versions(report)}</p>",
+        _goals(report),
         _summary(report),
         "<h2>How to read it</h2>",
         WORDS,
         "<h2>Workloads</h2>",
         *map(_result, report["results"]),
         _distribution(report),
+        latency.section(report["latency"]) if report["latency"] else "",
         _roofline(report),
         _kernels(report),
         _scaling(report),
         _loading(report),
         f"<p class=note>{_limits_note(report)}</p>",
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>s2s_engine benchmarks</title><style>{STYLE}</style></head><body>"
-        f"{''.join(sections)}</body></html>\n"
-    )
+    return document("s2s_engine benchmarks", "".join(sections))
 
 
 # --- parts ---
@@ -93,6 +73,40 @@ def page(report: dict[str, Any]) -> str:
 def _versions(report: dict[str, Any]) -> str:
     known = {name: v for name, v in report["software"].items() if v != "not installed"}
     return escape(", ".join(f"{name} {version}" for name, version in known.items()))
+
+
+def _goals(report: dict[str, Any]) -> str:
+    if not report["goals"]:
+        return ""
+    return "<h2>Goals</h2>" + table(verdicts.HEAD, map(verdicts.cells, report["goals"]))
+
+
+def _profile(row: dict[str, Any]) -> str:
+    """Folded away until it is asked for."""
+    profile = row["profile"]
+    if profile is None:
+        return ""
+    cells = [
+        [
+            label(node),
+            time(node["us"]),
+            f"{node['share']:.1%}",
+            _optional(node["limit_us"], time),
+            f"{node['limit_us'] / node['us']:.0%}" if node["limit_us"] and node["us"] else "-",
+            _optional(node["above_us"], time),
+        ]
+        for node in profile["nodes"]
+    ]
+    head = ["node", "time", "of the decode", "limit", "limit / time", "above its limit"]
+    note = (
+        f"Medians over {profile['decodes']} decodes of {time(profile['decode_us'])}, once a "
+        f"sentence or in all steps. Reading the clock, {profile['clock_ns']:.0f} ns each time, is "
+        "taken off."
+    )
+    return (
+        f"<details><summary>{escape(row['name'])}: {escape(most_left(profile))}</summary>"
+        f"{table(head, cells)}<p class=note>{note}</p></details>"
+    )
 
 
 def _summary(report: dict[str, Any]) -> str:
@@ -106,12 +120,12 @@ def _summary(report: dict[str, Any]) -> str:
                 for rival in (goals.EAGER, goals.FLOAT32, goals.ANY)
             ]
             rows.append(
-                [_title(result), name.removeprefix("s2s_engine "), _time(row["p50_us"]),
+                [_title(result), name.removeprefix("s2s_engine "), time(row["p50_us"]),
                  _share(row), *leads]
             )  # fmt: skip
     head = ["workload", "weights", "median", "limit / time", "faster than PyTorch eager",
             "than the fastest float32 peer", "than the fastest peer"]  # fmt: skip
-    return "<h2>In short</h2>" + _table(head, rows)
+    return "<h2>In short</h2>" + table(head, rows)
 
 
 def _lead(rival: dict[str, Any]) -> str:
@@ -125,7 +139,7 @@ def _result(result: dict[str, Any]) -> str:
         low, high = row["ratio_quartiles"]
         base = row["p50_us"] / row["ratio"]
         kind = "peer" if row["peer"] else "core" if "core only" in row["name"] else "ours"
-        text = f"{_time(row['p50_us'])} ({row['ratio']:.2f})"
+        text = f"{time(row['p50_us'])} ({row['ratio']:.2f})"
         bars.append(Bar(row["name"], row["p50_us"], text, kind, low * base, high * base))
     head = [
         "",
@@ -140,9 +154,9 @@ def _result(result: dict[str, Any]) -> str:
     rows = [
         [
             row["name"],
-            _time(row["p50_us"]),
-            _time(row["p90_us"]),
-            _time(row["p99_us"]),
+            time(row["p50_us"]),
+            time(row["p90_us"]),
+            time(row["p99_us"]),
             f"{row['tokens_per_s']:,.0f}",
             "{:.2f} ({:.2f} to {:.2f})".format(row["ratio"], *row["ratio_quartiles"]),
             "all" if row["exact"] else f"{row['equal_ids']:.0%}",
@@ -161,9 +175,9 @@ def _result(result: dict[str, Any]) -> str:
         f"<h3>{escape(_title(result))}</h3><p>{escape(result['what'])}. "
         f"{result['positions']:.0f} source positions, {result['steps']:.1f} steps; "
         f"{result['blocks']} blocks, {result['blocks_rejected']} rejected as noisy.</p>{noisy}"
-        + _figure(svg.bars(f"{_title(result)}: time of a decode", bars),
+        + figure(svg.bars(f"{_title(result)}: time of a decode", bars),
                   "Median time, shorter is faster; in brackets the time over the engine's.")
-        + _table(head, rows) + out
+        + table(head, rows) + "".join(map(_profile, result["rows"])) + out
     )  # fmt: skip
 
 
@@ -183,7 +197,7 @@ def _distribution(report: dict[str, Any]) -> str:
         )  # fmt: skip
         above = row["histogram"]["above"]
         caption = f"{row['calls']} decodes, {above} of them further to the right."
-        figures.append(_figure(plot, caption))
+        figures.append(figure(plot, caption))
     return "<h2>Latency</h2>" + "".join(figures) if figures else ""
 
 
@@ -211,7 +225,7 @@ def _roofline(report: dict[str, Any]) -> str:
         [*roofs, Series("kernels", points, "measured", line=False)],
         x="operations per byte read", y="GFLOP/s",
     )  # fmt: skip
-    return "<h2>Roofline</h2>" + _figure(
+    return "<h2>Roofline</h2>" + figure(
         plot, "Each dot is a kernel at one size. Left of the bend reading is the limit, right of "
         "it multiplying; a dot on the line of its cache is as fast as the machine."
     )  # fmt: skip
@@ -221,11 +235,11 @@ def _kernels(report: dict[str, Any]) -> str:
     if report["kernels_left_out"]:
         return f"<h2>Kernels</h2><p class=note>Left out: {escape(report['kernels_left_out'])}.</p>"
     rows = [
-        [f"{k['group']}: {k['name']}", _time(k["ns"] / 1e3), f"{k['bytes'] / k['ns']:.1f}",
+        [f"{k['group']}: {k['name']}", time(k["ns"] / 1e3), f"{k['bytes'] / k['ns']:.1f}",
          f"{k['operations'] / k['ns']:.1f}", f"{k['share']:.0%}"]
         for k in report["kernels"]
     ]  # fmt: skip
-    return "<h2>Kernels</h2><p>The parts that a decode is made of, one thread.</p>" + _table(
+    return "<h2>Kernels</h2><p>The parts that a decode is made of, one thread.</p>" + table(
         ["", "time", "GB/s", "GFLOP/s", "limit / time"], rows
     )
 
@@ -253,13 +267,13 @@ def _scaling(report: dict[str, Any]) -> str:
             title, [one for one in series if one.points], x=sweep["unit"], y="us", height=260
         )
         rows = [
-            [str(p["value"]), _time(p["us"]), _optional(p["predicted_us"], _time),
-             _optional(p["deviation"], lambda d: f"{d:+.0%}"), _optional(p["limit_us"], _time)]
+            [str(p["value"]), time(p["us"]), _optional(p["predicted_us"], time),
+             _optional(p["deviation"], lambda d: f"{d:+.0%}"), _optional(p["limit_us"], time)]
             for p in sweep["points"]
         ]  # fmt: skip
-        table = _table([sweep["unit"], "time", "predicted", "deviation", "limit"], rows)
+        listed = table([sweep["unit"], "time", "predicted", "deviation", "limit"], rows)
         noisy = "" if sweep["quiet"] else " Too few quiet blocks."
-        parts.append(f"<h3>{escape(title)}</h3>{_figure(plot, noisy)}{table}")
+        parts.append(f"<h3>{escape(title)}</h3>{figure(plot, noisy)}{listed}")
     return "".join(parts)
 
 
@@ -278,7 +292,7 @@ def _loading(report: dict[str, Any]) -> str:
                 ]
             )
     head = ["", "weights", "load", "memory taken", "over the float32 weights"]
-    return "<h2>Loading</h2><p>In a process of its own, from a file.</p>" + _table(head, rows)
+    return "<h2>Loading</h2><p>In a process of its own, from a file.</p>" + table(head, rows)
 
 
 def _limits_note(report: dict[str, Any]) -> str:
@@ -301,27 +315,9 @@ def _title(result: dict[str, Any]) -> str:
     return key + (f", {threads} threads" if threads > 1 else "")
 
 
-def _time(us: float) -> str:
-    if us >= 1e6:
-        return f"{us / 1e6:.2f} s"
-    return f"{us / 1e3:.2f} ms" if us >= 1e3 else f"{us:.4g} us"
-
-
 def _share(row: dict[str, Any]) -> str:
     return "-" if row["limit_us"] is None else f"{row['limit_us'] / row['p50_us']:.0%}"
 
 
 def _optional(value: Any, text: Callable[[Any], str]) -> str:
     return "-" if value is None else str(text(value))
-
-
-def _figure(plot: str, caption: str) -> str:
-    return f"<figure>{plot}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f"<div class=wide><table><tr>{top}</tr>{body}</table></div>"

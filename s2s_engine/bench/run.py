@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import Engine
 from ..loading import opened
-from . import contenders, cost, goals, limits, loading, scaling, workloads
+from . import contenders, cost, goals, limits, loading, profile, scaling, verdicts, workloads
 from .contenders import BASE, EAGER, Answering, Field
 from .environment import machine, moment, software
 from .limits import Limits
@@ -47,6 +47,7 @@ def run(options: Options, tell: Tell) -> dict[str, Any]:
             tell(f"{workload.key}, {threads} {'thread' if threads == 1 else 'threads'}")
             report["results"].append(one(workload, threads, options, found))
             gc.collect()
+    report["goals"] = verdicts.table(report["results"])
     report["scaling"] = []
     if options.scaling:
         found = found if program else limits.by_engine()
@@ -109,6 +110,9 @@ def one(workload: Workload, threads: int, options: Options, found: Limits) -> di
             type_ = name.removeprefix("s2s_engine ")
             for rival in rivals:
                 rival["goal"] = goals.goal(workload.key, type_, rival["rival"], threads)
+                rival["floor"] = goals.floor(workload.key, type_, rival["rival"], threads)
+        if options.profile:
+            _profile(workload, made, result, found)
         return result
     finally:
         made.close()
@@ -128,10 +132,43 @@ def _rows(
             "equal_ids": shares[name],
             "tokens_per_s": tokens / found["p50_us"] * 1e6,
             "limit_us": limit.get(name),
+            "profile": None,
             "histogram": histogram(entry.contender, blocks.blocks),
         }
         rows.append(found)
     return rows
+
+
+def _profile(workload: Workload, made: Field, result: dict[str, Any], found: Limits) -> None:
+    """Of every engine, into its row. A batch is shared by its sentences: a profile is of one
+    thread's."""
+    threads, batch = result["threads"], workload.batch
+    if batch > 1:
+        threads, batch = 1, -(-batch // threads)
+    machine = found.machines.get(threads)
+    for engine, entry in _engines(made):
+        row = next(row for row in result["rows"] if row["name"] == entry.contender.name)
+        least = None
+        if machine is not None:
+            least = cost.node_limits(cost.parts(**_sizes(engine, result, batch)), machine)
+        row["profile"] = profile.measured(workload, engine, entry.contender.turn, least)
+
+
+def _engines(made: Field) -> list[tuple[Engine, Answering]]:
+    ours = [e for e in made.all if not e.peer and not e.contender.name.endswith("core only")]
+    return list(zip(made.engines, ours, strict=True))
+
+
+def _sizes(engine: Engine, result: dict[str, Any], batch: int) -> dict[str, Any]:
+    return {
+        "model": engine._model,
+        "positions": result["positions"],
+        "steps": result["steps"],
+        "beam": result["beam"],
+        "batch": batch,
+        "types": engine.info.compute_types,
+        "screened": engine.info.screened,
+    }
 
 
 def _limits_us(made: Field, result: dict[str, Any], found: Limits) -> dict[str, float]:
@@ -140,17 +177,8 @@ def _limits_us(made: Field, result: dict[str, Any], found: Limits) -> dict[str, 
     if limit is None:
         return {}
     times, sizes = {}, {}
-    for engine, entry in zip(made.engines, [e for e in made.all if not e.peer], strict=False):
-        types = engine.info.compute_types
-        stages = cost.stages(
-            engine._model,
-            positions=result["positions"],
-            steps=result["steps"],
-            beam=result["beam"],
-            batch=result["batch"],
-            types=types,
-            screened=engine.info.screened,
-        )
+    for engine, entry in _engines(made):
+        stages = cost.stages(**_sizes(engine, result, result["batch"]))
         name = entry.contender.name
         seconds = cost.limit(stages, limit)
         if seconds is not None:

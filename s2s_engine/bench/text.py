@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from . import latency, verdicts
 from .compare import Change
+from .profile import label, most_left
+
+SHOWN = 5  # nodes of a profile
 
 
 def whole(report: dict[str, Any]) -> str:
-    parts = [head(report), limit(report), *map(result, report["results"]), loading(report)]
+    parts = [head(report), limit(report), goals(report)]
+    parts += map(result, report["results"])
+    parts += [latency.text(report["latency"]) if report["latency"] else "", loading(report)]
     parts += [kernels(report), *map(sweep, report["scaling"])]
     return "\n\n".join(part for part in parts if part)
 
@@ -29,6 +35,18 @@ def head(report: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['cpus']} CPUs, engine's instruction set {machine['isa']}\n"
         f"{versions}; {report['date']}{busy}"
+    )
+
+
+def goals(report: dict[str, Any]) -> str:
+    """A table as wide as its longest cells; what is left stands in each result."""
+    if not report["goals"]:
+        return "No ratio was measured that a goal is set for (see --peers)."
+    rows = [list(verdicts.HEAD), *map(verdicts.cells, report["goals"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
 
 
@@ -57,24 +75,46 @@ def _result(found: dict[str, Any]) -> Iterator[str]:
             f"{row['tokens_per_s']:11.0f}  {row['ratio']:6.2f} ({low:.2f}-{high:.2f})"
             f"{ids:>11}{share:>12}"
         )
+    rows = {row["name"]: row for row in found["rows"]}
     for name, rivals in found["against"].items():
         for rival in rivals:
             low, high = rival["quartiles"]
             yield (
                 f"{name} is {rival['ratio']:.2f} ({low:.2f}-{high:.2f}) times as fast as "
-                f"{rival['rival']}, {rival['name']}{_goal(rival)}"
+                f"{rival['rival']}, {rival['name']}{_goal(rival, rows[name])}"
             )
+    for row in found["rows"]:
+        if row["profile"] is not None:
+            yield _profile(row)
     for name, why in found["left_out"].items():
         yield f"left out: {name}: {why}"
     if not found["quiet"]:
         yield "NOISY: too few quiet blocks; these figures are of all blocks and not to be quoted"
 
 
-def _goal(rival: dict[str, Any]) -> str:
+def _goal(rival: dict[str, Any], row: dict[str, Any]) -> str:
     if rival["goal"] is None:
         return ""
-    verdict = "reached" if rival["ratio"] >= rival["goal"] else "not reached"
-    return f"; the goal is {rival['goal']:g}: {verdict}"
+    reached = "reached" if rival["ratio"] >= rival["goal"] else "not reached"
+    floor = rival["floor"]
+    parts = [f"the goal is {rival['goal']:g}: {reached}"]
+    if floor is not None:
+        parts.append(f"the floor {floor:g}: {'above' if rival['ratio'] >= floor else 'below'} it")
+    if row["limit_us"] is not None:
+        parts.append(f"{row['limit_us'] / row['p50_us']:.0%} of the limit")
+    left = most_left(row["profile"])
+    return "; ".join(["", *parts, left] if left else ["", *parts])
+
+
+def _profile(row: dict[str, Any]) -> str:
+    """The nodes that are furthest above their limits."""
+    parts = []
+    for node in row["profile"]["nodes"][:SHOWN]:
+        share = ""
+        if node["limit_us"] and node["us"]:
+            share = f", limit/time {node['limit_us'] / node['us']:.0%}"
+        parts.append(f"{label(node)} {node['us']:.1f} us ({node['share']:.0%}{share})")
+    return f"{row['name']}, by node: {'; '.join(parts)}"
 
 
 def loading(report: dict[str, Any]) -> str:
