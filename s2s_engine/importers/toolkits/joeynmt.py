@@ -29,7 +29,7 @@ ACTIVATION_SINCE = (2, 3)
 FORBIDDEN_SINCE = (2, 3)
 # Its releases; those called 0.0 are of 2020, after 0.9.
 RELEASES = ("0.9", "0.0", "1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "2.0", "2.1", "2.2", "2.3")
-GREETING = re.compile(r"Hello! This is Joey-NMT \(version ([0-9]+\.[0-9]+)")
+GREETING = re.compile(r"Hello! This is Joey-NMT \(version ([0-9]{1,8}\.[0-9]{1,8})")
 MAX_LOG = 64 << 20
 # The longest output, where the settings do not say: 1.5 times the source, its end counted.
 LIMIT = {"numerator": 3, "denominator": 2}
