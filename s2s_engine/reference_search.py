@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .constraints import Constraints
 from .errors import InputError, NumericalError
 from .reference_filter import Sampling, adjusted, drawn, possible, uniform
-from .search_rules import SearchRule, coverage_of, score_of
+from .search_rules import STANDING, SearchRule, coverage_of, score_of
 
 Float64: TypeAlias = NDArray[np.float64]
 # (state, token, step) -> (next state, logits (V), alignment (S, N) or None)
@@ -33,7 +33,13 @@ class Path:
     alignments: tuple[Float64, ...]
     state: Any
     reason: Literal["eos", "length"] = "length"
-    over: bool = False  # it continues an ended one, and is no result
+    ends: int = 0  # among the ids
+    after: Path | None = None  # the ended one that it continues, up to the first end
+
+    @property
+    def result(self) -> Path:
+        """What a caller gets: nothing behind the first end but the score."""
+        return self if self.after is None else replace(self.after, score=self.score)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ class _Lane:
     number: int
     live: list[Path]
     kept: list[Path] = field(default_factory=list)
-    finished: list[Path] = field(default_factory=list)
+    finished: list[Path] = field(default_factory=list)  # all results so far
+    ended: int = 0  # of these, those that were live until they ended
     held: set[int] = field(default_factory=set)  # places that have held an ended one, or none
     topped: bool = False
     done: bool = False
@@ -206,35 +213,48 @@ def _advance(task: Task, lane: _Lane, length: int, taken: list[int]) -> None:
     rows = [_row(task, lane.number, path, length) for path in lane.live]
     choices = _choices(task, rows, lane, length, taken)
     topped = bool(choices) and choices[0].ended
-    lane.topped = topped or (lane.topped and rule.stop != "head")
+    lane.topped = topped or (lane.topped and rule.stop not in ("head", "first"))
     lane.held |= {place for place, choice in enumerate(choices) if choice.ended}
     lane.held |= set(range(len(choices), task.beam_size))
     lane.live, lane.kept = [], []
+    counted: list[bool] = []  # which of them are results as they stand
     for place, choice in enumerate(choices):
-        if choice.path.over or (choice.ended and rule.ended == "expand"):
-            lane.live.append(choice.path)
-        if choice.path.over:
-            continue
-        if not choice.ended:
-            if len(lane.live) < task.beam_size:
-                lane.live.append(choice.path)
-        elif place < task.beam_size or rule.ended != "leading":
+        path, ends = choice.path, choice.ended and choice.path.after is None
+        if ends and (place < task.beam_size or rule.ended != "leading"):
             if choice.parent >= 0:
-                lane.finished.append(choice.path)
+                lane.finished.append(path)
+                lane.ended += 1
             if rule.ended == "stay":
-                lane.kept.append(choice.path)
-            if rule.stop == "count" and len(lane.finished) >= task.finished_limit:
+                lane.kept.append(path)
+            if rule.stop == "count" and lane.ended >= task.finished_limit:
                 lane.done = True
                 break
-    alive = [path for path in lane.live if not path.over and path.reason != "eos"]
-    taken += [path.ids[-1] for path in alive]
-    if lane.done or not alive:
-        lane.done = True
-    elif length == task.max_length:
+        if (rule.ended == "expand" or not ends) and len(lane.live) < task.beam_size:
+            closed = place < task.beam_size and place in lane.held
+            lane.live.append(path)
+            counted.append(ends or _counts(rule, path, closed))
+            lane.finished += [path.result] * (counted[-1] and not ends)
+    taken += [path.ids[-1] for path in lane.live if not path.ends]
+    if lane.done:
+        return
+    able = [path for path in lane.live if rule.limit_counts(path.ends)]
+    last = length == task.max_length
+    lane.done = not able or (not last and _stopped(task, lane, length, able))
+    if last or (lane.done and rule.limit in STANDING):
+        left = [
+            path.result
+            for path, already in zip(lane.live, counted, strict=True)
+            if not already and rule.limit_counts(path.ends)
+        ]
         free = max(0, task.wanted - len(lane.finished))
-        lane.finished += alive[: free if rule.limit == "fill" else None]
-    else:
-        lane.done = _stopped(task, lane, length, max(path.log_prob for path in alive))
+        lane.finished += left[: free if rule.limit == "fill" else None]
+
+
+def _counts(rule: SearchRule, path: Path, closed: bool) -> bool:
+    """Whether a path is a result of this step without ending for the first time, and though the
+    search may go on."""
+    again = rule.limit == "again" and path.reason == "eos"
+    return again or (rule.limit == "closed" and closed and rule.limit_counts(path.ends))
 
 
 def _row(task: Task, sample: int, path: Path, length: int) -> _Row:
@@ -274,7 +294,7 @@ def _choices(
     ]
     if not found and not lane.finished:
         found = _fallback(task, rows, range(size) if forced is None else tokens)
-    width = _width(task, len(lane.finished))
+    width = _width(task, lane.ended)
     return sorted(found, key=lambda choice: choice.order)[:width]
 
 
@@ -297,9 +317,9 @@ def choices_of(task: Task, path: Path, length: int) -> list[Path]:
     return [choice.path for choice in choices]
 
 
-def _width(task: Task, finished: int) -> int:
+def _width(task: Task, ended: int) -> int:
     if task.rule.ended == "shrink":
-        return task.beam_size - finished
+        return task.beam_size - ended
     # Greedy takes the best token; a beam whose ended ones make room looks past every end that could
     # stand before a live one.
     if task.beam_size > 1 and task.rule.ended in ("leave", "leading"):
@@ -313,6 +333,7 @@ def _choice(task: Task, row: _Row, parent: int, token: int, times: int) -> _Choi
     log_prob = row.path.log_prob + float(row.log_probs[token])
     alignment = () if row.alignment is None else (row.alignment,)
     alignments = (*row.path.alignments, *alignment)
+    ended = token in task.end
     path = Path(
         ids=(*row.path.ids, token),
         log_probs=(*row.path.log_probs, np.float32(row.log_probs[token])),
@@ -320,8 +341,9 @@ def _choice(task: Task, row: _Row, parent: int, token: int, times: int) -> _Choi
         score=task.score(log_prob, len(row.path.ids) + 1, alignments),
         alignments=alignments,
         state=row.state,
-        reason="eos" if token in task.end else "length",
-        over=row.path.over or row.path.reason == "eos",
+        reason="eos" if ended else "length",
+        ends=row.path.ends + ended,
+        after=row.path if row.path.ends == 1 and row.path.reason == "eos" else row.path.after,
     )
     return _Choice(path, parent, log_prob - task.diversity * times)
 
@@ -331,14 +353,16 @@ def best_of(paths: Sequence[Path], count: int) -> list[Path]:
     return sorted(paths, key=lambda path: -path.score)[:count]
 
 
-def _stopped(task: Task, lane: _Lane, length: int, best: float) -> bool:
-    """Whether a lane is done below max_length; `best` is that of the live ones."""
+def _stopped(task: Task, lane: _Lane, length: int, able: Sequence[Path]) -> bool:
+    """Whether a lane is done below max_length; `able` can still become results."""
     if task.rule.stop == "places":
         return lane.held >= set(range(task.beam_size))
+    if task.rule.stop == "first":
+        return lane.topped
     if len(lane.finished) < task.wanted:
         return False
     if task.rule.stop in ("top", "head", "both"):
-        enough = task.rule.stop != "both" or len(lane.finished) >= task.finished_limit
+        enough = task.rule.stop != "both" or lane.ended >= task.finished_limit
         return lane.topped and enough
     if task.rule.stop != "best":
         return False
@@ -346,5 +370,5 @@ def _stopped(task: Task, lane: _Lane, length: int, best: float) -> bool:
     # length with the largest divisor. Coverage is at most 0.
     shortest = max(length + 1, min(task.min_length, task.max_length))
     longest = shortest if task.alpha < 0 else task.max_length
-    reachable = task.penalised(best, longest)
+    reachable = task.penalised(max(path.log_prob for path in able), longest)
     return best_of(lane.finished, task.wanted)[-1].score >= reachable

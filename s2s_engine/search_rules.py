@@ -14,17 +14,18 @@ from .errors import InputError
 from .portable import logarithm, power
 
 ENDED = ("leave", "leading", "place", "shrink", "stay", "expand")
-STOP = ("best", "count", "top", "both", "head", "places", "empty")
+STOP = ("best", "count", "top", "both", "head", "first", "places", "empty")
 COUNTING = ("count", "both")
-LIMIT = ("compete", "fill", "end")
+LIMIT = ("compete", "fill", "end", "done", "again", "closed")
+STANDING = ("done", "again", "closed")  # what has a place may be a result without an end
 CHOICES = {"ended": ENDED, "stop": STOP, "limit": LIMIT}
 PENALTIES = ("power", "gnmt", "none")
 
 
 @dataclass(frozen=True)
 class SearchRule:
-    """ended: what becomes of a hypothesis that ends. stop: when a sentence is done. limit: what
-    becomes of live hypotheses at max_length."""
+    """ended: what becomes of a hypothesis that ends. stop: when a sentence is done. limit: which
+    hypotheses are results besides those that end."""
 
     ended: str = "leave"
     stop: str = "best"
@@ -36,6 +37,12 @@ class SearchRule:
                 raise InputError(
                     f"search: {name} is {getattr(self, name)!r}, must be one of {', '.join(words)}"
                 )
+
+    def limit_counts(self, ends: int) -> bool:
+        """Whether `limit` may make a result of a hypothesis that holds so many ends."""
+        if self.limit == "again":
+            return True
+        return ends < 2 if self.limit in STANDING else ends == 0
 
     @staticmethod
     def of(value: object) -> SearchRule:

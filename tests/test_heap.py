@@ -59,7 +59,7 @@ sys.path.insert(0, sys.argv[2])
 import models
 from c_interface import C
 from s2s_engine import DecodeOptions, Engine, _core
-from s2s_engine.search_rules import PRESETS
+from s2s_engine.search_rules import PRESETS, STANDING
 shim, core = ctypes.CDLL(sys.argv[1]), C
 shim.heap_calls.restype = ctypes.c_long
 shim.heap_watch(core.s2s_entry_depth)
@@ -85,6 +85,10 @@ for name, make in models.DECODERS.items():
                                                      length_penalty=0.6, early_stop=rule)
                for rule in PRESETS},
             "stay": lambda: engine.decode(x, beam_size=5, search={"ended": "stay", "stop": "top"}),
+            **{limit: lambda limit=limit: engine.decode(
+                x, beam_size=5, num_hypotheses=5, length_penalty=0.6,
+                search={"ended": "expand", "stop": "places", "limit": limit})
+               for limit in STANDING},
             "samples": lambda: engine.decode(x, sampling_topk=5, sampling_topp=0.9, seed=1,
                                              num_hypotheses=4),
             "groups": lambda: engine.decode(x, beam_size=6, num_hypotheses=6, beam_groups=3,

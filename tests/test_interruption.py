@@ -28,6 +28,7 @@ from s2s_engine import (
     Engine,
     S2SError,
 )
+from s2s_engine.search_rules import STANDING
 
 X = [4, 5, 6]
 LONG = 400
@@ -117,6 +118,24 @@ def test_the_partial_result_of_a_beam_is_the_best_so_far() -> None:
             assert one.attention is not None and other.attention is not None
             assert one.attention.tobytes() == other.attention.tobytes()
     assert cut > 0  # some had ended by then
+
+
+@pytest.mark.parametrize("limit", STANDING)
+def test_what_continues_ended_ones_is_part_of_a_partial_result(limit: str) -> None:
+    engine = Engine.load(models.lstm_luong(seed=19))
+    before, repeated = checks_before_the_first_step(), 0
+    options = {"beam_size": 4, "num_hypotheses": 4, "length_penalty": 1.0, "end_tokens": [8],
+               "search": {"ended": "expand", "stop": "empty", "limit": limit}}  # fmt: skip
+    for steps in range(1, 8):
+        at_limit = engine.decode(X, max_length=steps, **options)
+        with pytest.raises(DecodeCancelled) as caught:
+            engine.decode(X, max_length=12, cancel=cancelled_at(before + steps + 1), **options)
+        partial = caught.value.result.hypotheses
+        assert [h.ids for h in partial] == [h.ids for h in at_limit.hypotheses]
+        assert [h.score for h in partial] == [h.score for h in at_limit.hypotheses]
+        outputs = [(h.ids, h.finish_reason) for h in partial if h.finish_reason == "eos"]
+        repeated += any(outputs.count(one) > 1 for one in outputs)
+    assert repeated > 0
 
 
 @pytest.mark.parametrize("steps", [0, 3])

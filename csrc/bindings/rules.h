@@ -71,10 +71,16 @@ inline SearchRules make_rules(const std::string& ended, const std::string& stop,
                               {"top", Stop::top},
                               {"both", Stop::both},
                               {"head", Stop::head},
+                              {"first", Stop::first},
                               {"places", Stop::places},
                               {"empty", Stop::empty}});
-  rules.limit = word_of<Limit>(
-      "limit", limit, {{"compete", Limit::compete}, {"fill", Limit::fill}, {"end", Limit::end}});
+  rules.limit = word_of<Limit>("limit", limit,
+                               {{"compete", Limit::compete},
+                                {"fill", Limit::fill},
+                                {"end", Limit::end},
+                                {"done", Limit::done},
+                                {"again", Limit::again},
+                                {"closed", Limit::closed}});
   rules.penalty.kind =
       word_of<Kind>("length_penalty_kind", length_penalty_kind,
                     {{"none", Kind::none}, {"power", Kind::power}, {"gnmt", Kind::gnmt}});

@@ -245,6 +245,9 @@ void Batch::interrupt() {
 
 std::vector<Batch::Left> Batch::take() { return std::exchange(left_, {}); }
 
-void Batch::certain(std::vector<int32_t>& ids) const { members_.front()->search.certain(0, ids); }
+void Batch::certain(std::vector<int32_t>& ids) const {
+  const Member& only = *members_.front();
+  only.search.certain(only.options, 0, ids);
+}
 
 }  // namespace s2s

@@ -45,6 +45,12 @@ double History::log_prob(int32_t link) {
   return sum;
 }
 
+int32_t History::length(int32_t link) const noexcept {
+  int32_t count = 0;
+  for (; link >= 0; link = links_[link].parent) ++count;
+  return count;
+}
+
 void History::append_ids(int32_t link, std::vector<int32_t>& ids) const {
   const auto first = static_cast<std::ptrdiff_t>(ids.size());
   for (; link >= 0; link = links_[link].parent) ids.push_back(links_[link].token);

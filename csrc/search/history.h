@@ -33,6 +33,10 @@ class History {
   // The sum of the log-probabilities of the hypothesis that ends in `link`, in order.
   double log_prob(int32_t link);
 
+  // The tokens of the hypothesis that ends in `link`, and that without the last of them.
+  int32_t length(int32_t link) const noexcept;
+  int32_t parent(int32_t link) const noexcept { return links_[link].parent; }
+
   // Appends the ids of the hypothesis that ends in `link`.
   void append_ids(int32_t link, std::vector<int32_t>& ids) const;
 

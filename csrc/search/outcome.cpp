@@ -29,13 +29,32 @@ void Search::insert(int32_t lane, const Finished& finished) noexcept {
   list[place] = finished;
 }
 
+// What has a place of this step becomes a result, where it may and is none. Of what continues an
+// ended one, that is the ended one with the score of all.
+void Search::count(const SearchOptions& options, Live& live, int32_t length, FinishReason reason) {
+  const SearchRules& rules = options.rules;
+  if (live.counted || !may_count(rules.limit, live.ends)) return;
+  live.counted = true;
+  double score = rules.penalty.score(live.log_prob, length);
+  if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(live.link, heads_);
+  Finished result = {live.log_prob, score, live.link, length, reason};
+  if (live.ends > 0)
+    result = {live.end_log_prob, score, live.end, history_.length(live.end), FinishReason::eos};
+  insert(live.lane, result);
+}
+
 // An ended hypothesis, or none, has this place in a step.
 void Search::hold(const SearchRules& rules, int32_t lane, int32_t place) noexcept {
-  if (rules.stop != Stop::places) return;
+  if (rules.stop != Stop::places && rules.limit != Limit::closed) return;
   uint8_t& held =
       held_[static_cast<size_t>(lane) * static_cast<size_t>(beam_) + static_cast<size_t>(place)];
   progress_[lane].held += held == 0;
   held = 1;
+}
+
+bool Search::held(int32_t lane, int32_t place) const noexcept {
+  return held_[static_cast<size_t>(lane) * static_cast<size_t>(beam_) +
+               static_cast<size_t>(place)] != 0;
 }
 
 // Whether a lane is done below its maximum while something lives, but for Stop::count.
@@ -43,48 +62,56 @@ bool Search::stopped(const SearchRules& rules, int32_t lane, size_t begin, int32
                      int32_t max_length) const noexcept {
   const Progress& progress = progress_[lane];
   if (rules.stop == Stop::places) return progress.held == beam_;
+  if (rules.stop == Stop::first) return progress.topped;
   if (progress.finished < hypotheses_) return false;
   if (rules.stop == Stop::top || rules.stop == Stop::head) return progress.topped;
   if (rules.stop == Stop::both) return progress.topped && progress.ended >= rules.finished_limit;
   return rules.stop == Stop::best && decided(rules, lane, begin, length, max_length);
 }
 
-// No live hypothesis can enter the finished ones any more; the live ones of `length` ids begin at
+// Nothing that may still be a result can enter the finished ones; those of `length` ids begin at
 // `begin`. Coverage is at most 0.
 bool Search::decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
                      int32_t max_length) const noexcept {
   double best = kImpossible;
   for (size_t row = begin; row < next_.live.size(); ++row)
-    if (!next_.live[row].over) best = std::max(best, next_.live[row].log_prob);
+    if (may_count(rules.limit, next_.live[row].ends))
+      best = std::max(best, next_.live[row].log_prob);
   const int64_t worst = static_cast<int64_t>(lane + 1) * hypotheses_ - 1;
   const int32_t shortest = std::max(length + 1, std::min(rules.min_length, max_length));
   return finished_[worst].score >= rules.penalty.reachable(best, shortest, max_length);
 }
 
 void Search::interrupt(const SearchOptions& options) {
-  const SearchRules& rules = options.rules;
   for (size_t r = 0; r < rows_.step.size(); ++r) {
-    const Live& live = rows_.live[r];
-    if (live.over) continue;
+    Live& live = rows_.live[r];
     const int32_t length = std::max(rows_.step[r].step - progress_[live.lane].lead, 0);
-    double score = rules.penalty.score(live.log_prob, length);
-    if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(live.link, heads_);
-    insert(live.lane, {live.log_prob, score, live.link, length, FinishReason::interrupted});
+    count(options, live, length, FinishReason::interrupted);
   }
   rows_.step.clear();
   rows_.live.clear();
 }
 
-void Search::certain(int32_t sentence, std::vector<int32_t>& ids) const {
+void Search::certain(const SearchOptions& options, int32_t sentence,
+                     std::vector<int32_t>& ids) const {
   std::vector<History::End> ends;
+  const auto add = [&](int32_t link, int32_t length, bool ended) {
+    ends.push_back(ended ? History::End{history_.parent(link), length - 1}
+                         : History::End{link, length});
+  };
   for (size_t r = 0; r < rows_.step.size(); ++r) {
     const Live& live = rows_.live[r];
-    if (rows_.step[r].sentence == sentence && !live.over)
-      ends.push_back({live.link, std::max(rows_.step[r].step - progress_[live.lane].lead, 0)});
+    if (rows_.step[r].sentence != sentence || !may_count(options.rules.limit, live.ends)) continue;
+    if (live.ends > 0) {
+      add(live.end, history_.length(live.end), true);
+    } else {
+      add(live.link, std::max(rows_.step[r].step - progress_[live.lane].lead, 0), false);
+    }
   }
   for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {
     const Finished& best = finished_[static_cast<size_t>(lane) * static_cast<size_t>(hypotheses_)];
-    if (progress_[lane].finished > 0) ends.push_back({best.link, best.length});
+    if (progress_[lane].finished > 0)
+      add(best.link, best.length, best.reason == FinishReason::eos && best.length > 0);
   }
   history_.read_common(ends, ids);
 }

@@ -18,7 +18,7 @@ enum class Ended : int32_t {
   place,    // it takes one of its step's K places, which is free again in the next
   shrink,   // it takes its place with it: the beam is smaller from then on
   stay,     // it keeps its place while it is among the K best, with its log-probability
-  expand,   // it is continued like the others; what comes of it has places and is no result
+  expand,   // it is continued like the others; what comes of it has places (see Limit)
 };
 
 // When a sentence stops, besides at its limit and without live hypotheses.
@@ -28,16 +28,29 @@ enum class Stop : int32_t {
   top,     // the best place of a step has held an ended one, and as many have ended as are wanted
   both,    // as top, once `finished_limit` have ended
   head,    // the best place of this step holds one, and as many have ended as are wanted
+  first,   // the best place of this step holds one, however few have ended
   places,  // each of the K places has held an ended one, or nothing, in some step
   empty,   // at nothing else
 };
 
-// What becomes of live hypotheses at a sentence's maximum.
+// Which hypotheses are results besides those that end: live ones at a sentence's maximum, or more.
 enum class Limit : int32_t {
   compete,  // they are results like the ended ones
   fill,     // they are results only where fewer have ended than are wanted
   end,      // the last id can only be the (first) end token; without one they compete
+  done,     // all that have places when the sentence is done, whyever, and have ended once at most
+  again,    // all that have places then; and what ended before, whenever it ends again
+  closed,   // as done; and in every step those whose place Stop::places would count
 };
+
+// Whether a limit takes results from the places of a step, what continues ended ones among them.
+inline bool takes_places(Limit limit) noexcept { return limit >= Limit::done; }
+
+// Whether it may make a result of a hypothesis with so many ends, the last id's among them.
+inline bool may_count(Limit limit, int32_t ends) noexcept {
+  if (limit == Limit::again) return true;
+  return takes_places(limit) ? ends < 2 : ends == 0;
+}
 
 struct SearchRules {
   Ended ended = Ended::leave;

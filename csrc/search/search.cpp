@@ -68,7 +68,8 @@ void Search::run(StepModel& model, const SearchOptions& options,
 
 void Search::defer(const StepModel& model, const SearchOptions& options) noexcept {
   scores_.deferred = max_lengths_.size() == 1 && lanes_ == 1 && beam_ == 1 && hypotheses_ == 1 &&
-                     scores_.filter == nullptr && !options.rules.exact && model.defers();
+                     scores_.filter == nullptr && !options.rules.exact && model.defers() &&
+                     !(options.rules.ended == Ended::expand && takes_places(options.rules.limit));
 }
 
 void Search::settle(StepModel& model, const SearchOptions& options) {
@@ -116,6 +117,7 @@ void Search::reserve(const SearchOptions& options, int64_t vocabulary,
   size_t links = 0;
   for (const int32_t length : max_lengths)
     links += lanes * (static_cast<size_t>(width_) * static_cast<size_t>(length) + beam);
+  if (options.rules.ended == Ended::expand) links *= 2;  // a result, and what continues it
   history_.reserve(links);
   choices_.reserve(beam * static_cast<size_t>(count_) + beam);
   taken_.reserve(lanes * beam);
@@ -206,7 +208,8 @@ void Search::begin(const SearchOptions& options, int32_t sentences, int32_t lane
   finished_.resize(all * static_cast<size_t>(hypotheses));
   progress_.assign(all, {});
   if (options.rules.ended == Ended::stay) kept_.resize(all * static_cast<size_t>(beam_));
-  if (options.rules.stop == Stop::places) held_.assign(all * static_cast<size_t>(beam_), 0);
+  if (options.rules.stop == Stop::places || options.rules.limit == Limit::closed)
+    held_.assign(all * static_cast<size_t>(beam_), 0);
   for (size_t lane = 0; lane < all && !options.prompts.empty(); ++lane)
     progress_[lane].lead =
         static_cast<int32_t>(options.prompts[lane / static_cast<size_t>(lanes)].size()) -
@@ -218,7 +221,7 @@ void Search::start(const SearchOptions& options, int32_t sentence) {
   const int32_t state = automaton == nullptr ? Automaton::kNowhere : automaton->start;
   for (int32_t lane = sentence * lanes_; lane < (sentence + 1) * lanes_; ++lane) {
     next_.step.push_back({fed(options, sentence, 0), -1, sentence, 0});
-    next_.live.push_back({0.0, -1, lane, state, false});
+    next_.live.push_back({0.0, -1, lane, state});
   }
 }
 
@@ -283,54 +286,48 @@ void Search::advance(const SearchOptions& options, int32_t first, int32_t last,
 
   choose(options, first, last, length, forced_id(options, length, max_length));
   progress.kept = 0;
-  if (rules.stop == Stop::head) progress.topped = false;
-  int32_t place = 0, living = 0;
+  if (rules.stop == Stop::head || rules.stop == Stop::first) progress.topped = false;
+  int32_t place = 0, living = 0, able = 0;
   bool full = false;
   for (const Choice& choice : choices_) {
     const bool leading = place < beam_;
     const bool was_ended = choice.row < 0;
-    const bool over = !was_ended && rows_.live[choice.row].over;
+    const bool over = !was_ended && rows_.live[choice.row].ends > 0;
     const bool ended = was_ended || ends(options, choice.token.id);
     if (ended && leading) hold(rules, lane, place);
+    const bool counts = (ended && rules.limit == Limit::again) ||
+                        (leading && rules.limit == Limit::closed && held(lane, place));
     if (place++ == 0) progress.topped |= ended;
-    if (rules.ended == Ended::expand && (ended || over)) {
-      if (!at_limit) live_on(options, choice, true);
-      if (over) continue;
+    if (ended && !over) {
+      if (rules.ended == Ended::leading && !leading) continue;
+      if (!was_ended) {
+        ++progress.ended;
+        finish(options, choice, FinishReason::eos);
+      }
+      if (rules.ended == Ended::stay)
+        kept_[static_cast<int64_t>(lane) * beam_ + progress.kept++] = choice.log_prob;
+      full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
+      if (full) break;
+      if (rules.ended != Ended::expand) continue;
     }
-    if (!ended) {
-      if (living == beam_) continue;
-      if (++living == beam_ && !at_limit)
-        progress.dropped = std::max(progress.dropped, choice.log_prob);
-      if (rules.diversity > 0.0) taken_.push_back(choice.token.id);
-      if (!at_limit) live_on(options, choice);
-      continue;
-    }
-    if (rules.ended == Ended::leading && !leading) continue;
-    if (!was_ended) finish(options, choice, FinishReason::eos);
-    if (rules.ended == Ended::stay)
-      kept_[static_cast<int64_t>(lane) * beam_ + progress.kept++] = choice.log_prob;
-    full = rules.stop == Stop::count && progress.ended >= rules.finished_limit;
-    if (full) break;
+    if (living == beam_) continue;
+    if (++living == beam_ && !at_limit)
+      progress.dropped = std::max(progress.dropped, choice.log_prob);
+    if (rules.diversity > 0.0 && !ended && !over) taken_.push_back(choice.token.id);
+    able += may_count(rules.limit, rows_.live[choice.row].ends + ended);
+    live_on(options, choice, ended);
+    if (counts) count(options, next_.live.back(), length, FinishReason::length);
   }
   for (; place < beam_; ++place) hold(rules, lane, place);
-  if (at_limit) {
-    if (!full) cut(options, lane, living);
-  } else if (living == 0 || full || stopped(rules, lane, begin, length, max_length)) {
-    next_.step.resize(begin);
-    next_.live.resize(begin);
+  if (!full && !at_limit && able > 0 && !stopped(rules, lane, begin, length, max_length)) return;
+  // After all that ended: on equal scores those come first.
+  const bool counts = !full && (at_limit || takes_places(rules.limit));
+  for (size_t row = begin; counts && row < next_.live.size(); ++row) {
+    if (rules.limit == Limit::fill && progress.finished == hypotheses_) break;
+    count(options, next_.live[row], length, FinishReason::length);
   }
-}
-
-// The live ones of the last step, after all that ended: on equal scores those come first.
-void Search::cut(const SearchOptions& options, int32_t lane, int32_t living) {
-  const bool fill = options.rules.limit == Limit::fill;
-  for (const Choice& choice : choices_) {
-    if (living == 0 || (fill && progress_[lane].finished == hypotheses_)) return;
-    if (choice.row < 0 || ends(options, choice.token.id)) continue;
-    if (rows_.live[choice.row].over) continue;
-    finish(options, choice, FinishReason::length);
-    --living;
-  }
+  next_.step.resize(begin);
+  next_.live.resize(begin);
 }
 
 // Fills choices_ with the best possible continuations of rows first ... last-1 that a step of this
@@ -408,7 +405,8 @@ bool Search::better(const Choice& a, const Choice& b) noexcept {
   return a.row < b.row;
 }
 
-void Search::live_on(const SearchOptions& options, const Choice& choice, bool over) {
+// `ended`: by this id, under a rule that continues ended ones.
+void Search::live_on(const SearchOptions& options, const Choice& choice, bool ended) {
   const StepRow& row = rows_.step[choice.row];
   const Live& live = rows_.live[choice.row];
   const Automaton* automaton = automaton_of(options);
@@ -416,7 +414,16 @@ void Search::live_on(const SearchOptions& options, const Choice& choice, bool ov
       automaton == nullptr ? live.state : automaton->next(live.state, choice.token.id);
   const int32_t link = history_.add(live.link, choice.row, choice.token);
   next_.step.push_back({choice.token.id, choice.row, row.sentence, row.step + 1});
-  next_.live.push_back({choice.log_prob, link, live.lane, state, over});
+  next_.live.push_back(live);
+  Live& next = next_.live.back();
+  next.log_prob = choice.log_prob;
+  next.link = link;
+  next.state = state;
+  next.counted = ended && live.ends == 0;
+  next.ends += ended;
+  if (!next.counted) return;
+  next.end = link;
+  next.end_log_prob = choice.log_prob;
 }
 
 void Search::finish(const SearchOptions& options, const Choice& choice, FinishReason reason) {
@@ -426,7 +433,6 @@ void Search::finish(const SearchOptions& options, const Choice& choice, FinishRe
   const SearchRules& rules = options.rules;
   double score = rules.penalty.score(choice.log_prob, length);
   if (rules.coverage > 0.0) score += rules.coverage * history_.coverage(link, heads_);
-  ++progress_[live.lane].ended;
   insert(live.lane, {choice.log_prob, score, link, length, reason});
 }
 

@@ -70,9 +70,9 @@ class Search {
   // Takes the memory that such a search may need at most, whatever it finds.
   void reserve(const SearchOptions& options, int64_t vocabulary,
                std::span<const int32_t> max_lengths);
-  // The ids that every hypothesis of a sentence begins with that can still be its best result: the
-  // live ones and the best ended one of each lane. Grows from step to step, and never changes.
-  void certain(int32_t sentence, std::vector<int32_t>& ids) const;
+  // The ids that every hypothesis of a sentence begins with that can still be its best result: what
+  // may become one and the best of each lane. Grows from step to step, and never changes.
+  void certain(const SearchOptions& options, int32_t sentence, std::vector<int32_t>& ids) const;
 
   // What the last run over one sentence says of all hypotheses: that none which it dropped for want
   // of a place could be among its results; the score of the last of these, where there are as many
@@ -95,7 +95,12 @@ class Search {
     int32_t link;
     int32_t lane;   // counted over all sentences
     int32_t state;  // of the automaton
-    bool over;      // it has ended before, and is no result
+    // Under Ended::expand: how many ends it has, up to the first of them its last link and
+    // log_prob, and whether it is a result as it stands.
+    int32_t ends = 0;
+    int32_t end = -1;
+    double end_log_prob = 0.0;
+    bool counted = false;
   };
 
   // A possible continuation of a row; below 0, an ended one that has its place in the beam.
@@ -118,7 +123,7 @@ class Search {
   struct Progress {
     int32_t lead = 0;            // steps before the first scored one
     int32_t finished = 0;        // in finished_
-    int32_t ended = 0;           // all that ever were finished
+    int32_t ended = 0;           // all that were live until they ended
     int32_t kept = 0;            // in kept_
     int32_t held = 0;            // set in held_
     bool topped = false;         // an ended one has held the best place
@@ -144,11 +149,12 @@ class Search {
               int32_t forced);
   void fall_back(int32_t first, int32_t last, int32_t forced);
   double rank_of(const SearchOptions& options, double log_prob, int32_t token) const noexcept;
-  void live_on(const SearchOptions& options, const Choice& choice, bool over = false);
+  void live_on(const SearchOptions& options, const Choice& choice, bool ended = false);
   void hold(const SearchRules& rules, int32_t lane, int32_t place) noexcept;
+  bool held(int32_t lane, int32_t place) const noexcept;
   void finish(const SearchOptions& options, const Choice& choice, FinishReason reason);
   void insert(int32_t lane, const Finished& finished) noexcept;
-  void cut(const SearchOptions& options, int32_t lane, int32_t living);
+  void count(const SearchOptions& options, Live& live, int32_t length, FinishReason reason);
   bool stopped(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
                int32_t max_length) const noexcept;
   bool decided(const SearchRules& rules, int32_t lane, size_t begin, int32_t length,
@@ -171,7 +177,7 @@ class Search {
   std::vector<int32_t> wanted_;       // [rows], tokens whose log-probabilities are asked for
   std::vector<Finished> finished_;    // [lanes, hypotheses_], best first
   std::vector<double> kept_;          // [lanes, beam_] where ended ones stay: log-probabilities
-  std::vector<uint8_t> held_;         // [lanes, beam_] for Stop::places
+  std::vector<uint8_t> held_;         // [lanes, beam_] for Stop::places and Limit::closed
   std::vector<Progress> progress_;    // [lanes]
   std::vector<int32_t> merged_;       // [lanes of a sentence], how many of each are results
 };

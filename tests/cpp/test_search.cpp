@@ -315,10 +315,11 @@ std::vector<SearchRules> every_rule() {
   using Kind = LengthPenalty::Kind;
   std::vector<SearchRules> rules;
   for (const Ended ended :
-       {Ended::leave, Ended::leading, Ended::place, Ended::shrink, Ended::stay}) {
-    for (const Stop stop :
-         {Stop::best, Stop::count, Stop::top, Stop::both, Stop::head, Stop::empty}) {
-      for (const Limit limit : {Limit::compete, Limit::fill, Limit::end}) {
+       {Ended::leave, Ended::leading, Ended::place, Ended::shrink, Ended::stay, Ended::expand}) {
+    for (const Stop stop : {Stop::best, Stop::count, Stop::top, Stop::both, Stop::head, Stop::first,
+                            Stop::places, Stop::empty}) {
+      for (const Limit limit :
+           {Limit::compete, Limit::fill, Limit::end, Limit::done, Limit::again, Limit::closed}) {
         const int32_t n = static_cast<int32_t>(rules.size());
         const Kind kind = n % 3 == 0 ? Kind::none : n % 3 == 1 ? Kind::power : Kind::gnmt;
         rules.push_back({ended, stop, limit, 5 + n % 2, n % 5, {kind, n % 4 < 2 ? 0.7 : -0.4}});

@@ -264,12 +264,132 @@ def test_configurations_of_version_1(tmp_path: Path) -> None:
         (tmp_path / f"{side}_vocab.txt").write_text(
             "".join(f"{chr(97 + n)}\n" for n in range(count - 4))
         )
-    model = open_foreign(path, None, {}).model
+    model = open_foreign(path, None, {"release": "1.3"}).model
     assert model.characters
     assert model.generation == {
         "beam_size": 5, "max_length": 30, "length_penalty": 0.5, "length_penalty_kind": "gnmt",
-        "search": {"ended": "expand", "stop": "head"},
+        "search": DONE,
     }  # fmt: skip
+
+
+# --- releases before 2.0 ---
+
+AGAIN = {"ended": "expand", "stop": "first", "limit": "again"}
+DONE = {"ended": "expand", "stop": "first", "limit": "done"}
+CLOSED = {"ended": "expand", "stop": "places", "limit": "closed"}
+FOUND = json.loads((FOLDER / "model_1" / "found.json").read_text())
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    """A folder that 1.4 could have written."""
+    return Path(shutil.copytree(FOLDER / "model_1", tmp_path / "model_1"))
+
+
+@pytest.mark.parametrize("release", FOUND)
+def test_lists_of_a_model_of_an_early_release(first: Path, release: str) -> None:
+    behind = 0
+    with Engine.load(first, release=release) as engine:
+        for one in FOUND[release]:
+            beam = {"beam_size": one["beam"], "num_hypotheses": max(1, len(one["found"]))}
+            if one["beam"] == 1:
+                greedy = engine.decode(one["source"], beam_size=1)
+                end = [3] * (greedy.hypotheses[0].finish_reason == "eos")
+                ids = one["found"]
+                assert [*greedy.ids, *end] == ids[: ids.index(3) + 1 if 3 in ids else None]
+                continue
+            penalty = {"length_penalty": one["alpha"], "length_penalty_kind": "gnmt"}
+            found = engine.decode(one["source"], **beam, **penalty).hypotheses
+            assert len(found) == len(one["found"])
+            for h, (score, ids) in zip(found, one["found"], strict=True):
+                end = [3] * (h.finish_reason == "eos")
+                assert [*h.ids, *end] == ids[: ids.index(3) + 1 if 3 in ids else None]
+                assert h.score == pytest.approx(score, abs=2e-6)
+                behind += 3 in ids[:-1]
+    assert behind >= 3
+
+
+def test_an_early_folder_says_its_release_or_its_user_does(first: Path) -> None:
+    with pytest.raises(InputError, match=r"needs the option release .* 1\.4 and 1\.5"):
+        Engine.load(first)
+    log = "2022-01-20 - INFO - root - Hello! This is Joey-NMT (version {}).\n"
+    (first / "train.log").write_text(log.format("1.3") + "Epoch 1\n" + log.format("1.5.1"))
+    assert rule_of(first) == CLOSED
+    (first / "train.log").write_text(log.format("1.3"))
+    assert rule_of(first) == DONE
+    assert rule_of(first, release="1.4") == CLOSED
+    with (first / "config.yaml").open("a") as file:
+        file.write("joeynmt_version: 1.4\n")
+    assert rule_of(first) == CLOSED
+
+
+def rule_of(path: Path, **options: Any) -> Any:
+    return open_foreign(path, None, options).model.generation.get("search")
+
+
+SECOND = {"train_iter_state", "optimizer_state", "best_ckpt_score"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "rule"),
+    [
+        ({"best_ckpt_score", "amp_state"}, DONE),  # 1.0 to 1.2
+        ({"best_ckpt_score"}, None),  # 0.9 and 0.0
+        ({*SECOND, "amp_state"}, None),  # 1.3 to 1.5
+        (set(), None),
+    ],
+)
+def test_keys_tell_early_releases_apart(first: Path, keys: set[str], rule: Any) -> None:
+    state = torch.load(first / "best.ckpt", weights_only=True)
+    torch.save(dict.fromkeys(keys) | {"model_state": state["model_state"]}, first / "best.ckpt")
+    if rule is None:
+        with pytest.raises(InputError, match="needs the option release"):
+            Engine.load(first)
+        assert rule_of(first, release="0.0") == DONE
+    else:
+        assert rule_of(first) == rule
+    (first / "config.yaml").unlink()
+    told = {"init_hidden": "bridge", "source_scale": False, "target_scale": False}
+    if rule is None and keys:
+        with pytest.raises(InputError, match="needs the option release"):
+            Engine.load(first / "best.ckpt", **told)
+    else:
+        assert rule_of(first / "best.ckpt", **told) == rule  # without keys, 2.3
+
+
+@pytest.mark.parametrize(
+    ("keys", "forbidden"),
+    [
+        ({*SECOND, "amp_state"}, None),  # 2.0
+        ({*SECOND, "scaler_state"}, None),  # 2.1 and 2.2
+        ({"scaler_state", "stats_state"}, [1, 2]),
+        (set(), [1, 2]),
+    ],
+)
+def test_keys_tell_late_releases_apart(tmp_path: Path, keys: set[str], forbidden: Any) -> None:
+    def edit(_: dict[str, Any], settings: Config) -> None:
+        del settings["joeynmt_version"]
+
+    path = written(tmp_path, edit=edit)
+    torch.save(dict.fromkeys(keys) | {"model_state": weights("gru_bahdanau")}, path)
+    generation = open_foreign(path, None, {}).model.generation
+    assert generation["early_stop"] == "joeynmt"
+    assert generation.get("suppress_tokens") == forbidden
+
+
+def test_penalties_of_early_releases(first: Path) -> None:
+    def penalty(alpha: str, release: str) -> Any:
+        text = (FOLDER / "model_1" / "config.yaml").read_text()
+        (first / "config.yaml").write_text(text.replace("alpha: 1.0", f"alpha: {alpha}"))
+        generation = open_foreign(first, None, {"release": release}).model.generation
+        return generation.get("length_penalty"), generation.get("search")
+
+    assert penalty("-0.5", "1.5") == (-0.5, CLOSED)
+    assert penalty("-0.5", "2.0") == (None, None)
+    assert penalty("-1", "1.5") == (None, CLOSED)
+    assert penalty("0", "0.9") == (None, AGAIN)
+    with pytest.raises(ModelFormatError, match=r"without a penalty the beams of Joey NMT 0\.9 are"):
+        penalty("-1", "0.9")
 
 
 # --- what is refused ---

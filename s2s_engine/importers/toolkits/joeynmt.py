@@ -3,6 +3,7 @@ settings; never equations."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +27,24 @@ GATES = {3: "gru", 4: "lstm"}
 ACTIVATION_SINCE = (2, 3)
 # The versions since which a search never writes what no text holds.
 FORBIDDEN_SINCE = (2, 3)
+# Its releases; those called 0.0 are of 2020, after 0.9.
+RELEASES = ("0.9", "0.0", "1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "2.0", "2.1", "2.2", "2.3")
+GREETING = re.compile(r"Hello! This is Joey-NMT \(version ([0-9]{1,8}\.[0-9]{1,8})")
+MAX_LOG = 64 << 20
 # The longest output, where the settings do not say: 1.5 times the source, its end counted.
 LIMIT = {"numerator": 3, "denominator": 2}
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """hidden, scale: for the wiring. config: config.yaml, empty where it is not there."""
+    """hidden, scale: for the wiring. config: config.yaml, empty where it is not there. release: the
+    first two parts of its number."""
 
     w: dict[str, Any]
     hidden: str
     scale: tuple[bool, bool]
     config: dict[str, Any]
+    release: tuple[int, ...]
 
 
 def _recognises(checkpoint: Checkpoint) -> bool:
@@ -80,7 +87,7 @@ def _build(checkpoint: Checkpoint, options: Options) -> Model:
         "end": [EOS],
         "vocabularies": words,
         "characters": bool(words) and _levels(facts.config) == {"char"},
-        "generation": _generation(opened, facts.config),
+        "generation": _generation(opened, facts.config, facts.release),
         "provenance": {} if opened is checkpoint else {"checkpoint": Path(opened.where).name},
     }
     return toolkits.joeynmt(facts.w, hidden=facts.hidden, scale=facts.scale, rules=rules)
@@ -103,8 +110,10 @@ def _facts(checkpoint: Checkpoint, options: Options) -> _Facts:
     check(checkpoint, w, _names(w, hidden), tuple(GATES))
     if model:
         _agree(checkpoint, w, encoder, decoder)
-        _activation(checkpoint, config, decoder)
-    return _Facts(w, hidden, _scale(checkpoint, model, options), config)
+    scale = _scale(checkpoint, model, options)
+    release = _release(checkpoint, config, options)
+    _activation(checkpoint, decoder, release)
+    return _Facts(w, hidden, scale, config, release)
 
 
 def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -160,10 +169,10 @@ def _agree(
 
 
 def _activation(
-    checkpoint: Checkpoint, config: Mapping[str, Any], decoder: Mapping[str, Any]
+    checkpoint: Checkpoint, decoder: Mapping[str, Any], release: tuple[int, ...]
 ) -> None:
     told = decoder.get("activation", "tanh")
-    if told != "tanh" and not (0,) < _version(config) < ACTIVATION_SINCE:
+    if told != "tanh" and release >= ACTIVATION_SINCE:
         raise checkpoint.refuse(
             f"{CONFIG}: model.decoder.activation is {str(told)[:40]!r}: a recurrent decoder has "
             "tanh, Joey NMT 2.3 fails on all others and older versions do not read this line; "
@@ -171,14 +180,31 @@ def _activation(
         )
 
 
-def _version(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Of config.yaml; (0,) where it does not say."""
-    parts = str(config.get("joeynmt_version", "")).split(".")[:2]
-    return (
-        tuple(int(part) for part in parts)
-        if all(p.isdecimal() and len(p) < 9 for p in parts)
-        else (0,)
-    )
+def _release(
+    checkpoint: Checkpoint, config: Mapping[str, Any], options: Options
+) -> tuple[int, ...]:
+    """As told, or as the keys of the file say (1.2 stands for 1.0 to 1.2, 2.2 for 2.1 and 2.2), or
+    the log of the training; 2.3 where nothing points to another."""
+    told = options.get("release", config.get("joeynmt_version"))
+    parts = str(told).split(".")[:2]
+    if len(parts) == 2 and all(part.isdecimal() and len(part) < 9 for part in parts):
+        return tuple(int(part) for part in parts)
+    keys, src = set(checkpoint.content), _section(config, "data").get("src")
+    if not isinstance(src, str):  # until 1.5 a language
+        if "scaler_state" in keys and "stats_state" not in keys:
+            return (2, 2)
+        if "amp_state" in keys and isinstance(src, dict):
+            return (2, 0)
+        if isinstance(src, dict) or not keys & {"amp_state", "best_ckpt_score"}:
+            return (2, 3)
+    if "amp_state" in keys and "train_iter_state" not in keys:
+        return (1, 2)
+    log = checkpoint.beside("train.log")
+    if log is not None and log.stat().st_size <= MAX_LOG:
+        found = GREETING.findall(log.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            return tuple(int(part) for part in found[-1].split("."))
+    return tuple(int(part) for part in options.require("release").split("."))
 
 
 def _hidden(
@@ -271,10 +297,11 @@ def _number(checkpoint: Checkpoint, where: str, value: Any, low: float) -> Any:
     return value
 
 
-def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
+def _generation(
+    checkpoint: Checkpoint, config: Mapping[str, Any], release: tuple[int, ...]
+) -> dict[str, Any]:
     """The settings of `testing`; of version 1 the longest output stands in `training`."""
     testing, training = _section(config, "testing"), _section(config, "training")
-    second = isinstance(_section(config, "data").get("src"), dict)  # versions 2
 
     def told(name: str, default: Any, low: float) -> Any:
         value = testing.get(name)
@@ -285,7 +312,7 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
     alpha = float(told("beam_alpha", told("alpha", -1, -1), -1))
     longest = int(told("max_output_length", training.get("max_output_length") or -1, -1))
     found: dict[str, Any] = {"beam_size": beam, "max_length": longest if longest > 0 else LIMIT}
-    if second or not config:
+    if release >= (2,):
         # Whatever testing.min_output_length says: it is read and not given to the search.
         found |= {"early_stop": "joeynmt", "min_length": 2 if longest != 1 else 1}
         unknown = testing.get("generate_unk", True)
@@ -294,17 +321,31 @@ def _generation(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, 
                 f"{CONFIG}: testing.generate_unk is {str(unknown)[:40]!r}, must be true or false"
             )
         forbidden = [] if unknown else [UNKNOWN]
-        if not (0,) < _version(config) < FORBIDDEN_SINCE:
+        if release >= FORBIDDEN_SINCE:
             forbidden += [PAD, BOS, *range(EOS + 1, EOS + 1 + len(_more_symbols(config)))]
         if forbidden:
             found["suppress_tokens"] = forbidden
-    else:  # until 1.5
-        found["search"] = {"ended": "expand", "stop": "head"}
-    if beam > 1:
-        _refuse_search(checkpoint, testing)
-    if alpha > 0:
+        if beam > 1:
+            _refuse_search(checkpoint, testing)
+    else:
+        found["search"] = _early_rule(release)
+        if release == (0, 9) and beam > 1 and alpha == -1:
+            raise checkpoint.refuse(
+                f"{CONFIG}: testing.alpha is -1 (or missing): without a penalty the beams of Joey "
+                "NMT 0.9 are no search (docs/search.md), and cannot be had; write alpha: 0, or "
+                "beam_size: 1"
+            )
+    if alpha > 0 or (-1 < alpha < 0 and release < (2,)):
         found |= {"length_penalty": alpha, "length_penalty_kind": "gnmt"}
     return found
+
+
+def _early_rule(release: tuple[int, ...]) -> dict[str, str]:
+    """Of releases before 2.0 (docs/search.md)."""
+    if release >= (1, 4):
+        return {"ended": "expand", "stop": "places", "limit": "closed"}
+    limit = "again" if release == (0, 9) else "done"
+    return {"ended": "expand", "stop": "first", "limit": limit}
 
 
 def _refuse_search(checkpoint: Checkpoint, testing: Mapping[str, Any]) -> None:
@@ -334,9 +375,12 @@ IMPORTER = Importer(
     "GRU and LSTM, any layers, both attentions, every init_hidden, input feeding, scaled and tied "
     "embeddings. config.yaml and src_vocab.txt, trg_vocab.txt are read beside the checkpoint; "
     "without config.yaml the options say what it says. Search, limit and forbidden ids are those "
-    "of the version in config.yaml, of 2.3 where it names none; 1.x only mostly (docs/search.md).",
+    "of the release (docs/search.md): the option's, else that of config.yaml, else what the "
+    "checkpoint's keys tell, 2.3 without any. 0.9 and 0.0 have the same ones, and so have 1.3 to "
+    "1.5: of these train.log beside it may say.",
     refuses="Transformers; encoders of one direction and activations other than tanh, which Joey "
-    "NMT itself cannot run; repetitions that a beam blocks or punishes.",
+    "NMT itself cannot run; repetitions that a beam blocks or punishes; beams of 0.9 without a "
+    "penalty.",
     recognises=_recognises,
     build=_build,
     options=(
@@ -356,6 +400,12 @@ IMPORTER = Importer(
             bool,
             "whether target embeddings are multiplied by the root of their size (config.yaml: "
             "model.decoder.embeddings.scale; with tied_embeddings that of the encoder)",
+        ),
+        Option(
+            "release",
+            RELEASES,
+            "what a beam finds, and which ids it may write (docs/search.md): 0.9, 0.0 to 1.3, 1.4 "
+            "and 1.5, 2.0 to 2.2 and 2.3 differ",
         ),
     ),
     peer=_peer,

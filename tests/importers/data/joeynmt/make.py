@@ -204,8 +204,10 @@ def main(clone: Path) -> None:
     pack(FOLDER / "joeynmt.npz", out, facts)
     folder(facts["lstm_luong"]["model"], out)
     names = ["joeynmt.npz", *(f"model/{name}" for name in FILES)]
-    sums = {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in names}
-    (FOLDER / "sha256.json").write_text(json.dumps(sums, indent=1) + "\n")
+    path = FOLDER / "sha256.json"
+    sums = json.loads(path.read_text()) if path.exists() else {}
+    sums |= {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in names}
+    path.write_text(json.dumps(sums, indent=1) + "\n")
 
 
 FILES = ("best.ckpt", "config.yaml", "src_vocab.txt", "trg_vocab.txt")
