@@ -51,8 +51,9 @@ class Result:
     Of a decode's result, lists and tokens are made when they are first read.
     """
 
-    __slots__ = ("_found", "_hypotheses", "_ids", "_inputs", "_source")
+    __slots__ = ("_best", "_found", "_hypotheses", "_ids", "_inputs", "_source")
 
+    _best: list[int] | None  # the best one's ids, where they were read before the hypotheses
     _found: Found
     _ids: list[int] | None
     _inputs: Texts
@@ -65,7 +66,7 @@ class Result:
     def found(cls, found: Found, inputs: Texts, ids: list[int] | None) -> Result:
         """A result of the core. ids: the source's, where the core has not read them itself."""
         result = cls.__new__(cls)
-        result._hypotheses = result._source = None
+        result._hypotheses = result._source = result._best = None
         result._found, result._inputs, result._ids = found, inputs, ids
         return result
 
@@ -73,10 +74,12 @@ class Result:
     def hypotheses(self) -> list[Hypothesis]:
         """All of them, best first."""
         if self._hypotheses is None:
-            tokens = self._inputs.target_tokens
+            tokens, found = self._inputs.target_tokens, self._found.hypotheses
+            if self._best is not None:
+                found[0] = (self._best, *found[0][1:])
             self._hypotheses = [
                 Hypothesis(ids, tokens(ids), score, log_prob, log_probs, attention, reason)
-                for ids, log_probs, log_prob, score, reason, attention in self._found.hypotheses
+                for ids, log_probs, log_prob, score, reason, attention in found
             ]
         return self._hypotheses
 
@@ -91,7 +94,11 @@ class Result:
     @property
     def ids(self) -> list[int]:
         """The best hypothesis' ids."""
-        return self.hypotheses[0].ids
+        if self._hypotheses is not None:
+            return self._hypotheses[0].ids
+        if self._best is None:
+            self._best = self._found.ids
+        return self._best
 
     @property
     def tokens(self) -> list[str]:

@@ -318,6 +318,18 @@ def test_decode_batch_gives_the_bits_of_decode_one_by_one(
     ]
 
 
+def test_ids_are_one_list_whatever_of_a_result_is_read_first() -> None:
+    engine = ENGINES["lstm_luong"]
+    for ids_first in (True, False):
+        result = engine.decode(SOURCES[0], beam_size=3, num_hypotheses=2)
+        if not ids_first:
+            assert len(result.hypotheses) == 2
+        ids = result.ids
+        assert result.ids is ids and result.hypotheses[0].ids is ids
+        assert ids == engine.decode(SOURCES[0], beam_size=3).hypotheses[0].ids
+        assert bits(result) == bits(engine.decode(SOURCES[0], beam_size=3, num_hypotheses=2))
+
+
 def test_decode_batch_of_models_without_a_decoder_and_of_nothing() -> None:
     engine = Engine.load(models.tagger())
     found = engine.decode_batch(SOURCES, batch_size=2, threads=2)

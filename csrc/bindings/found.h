@@ -48,6 +48,7 @@ class Found {
     for (const Hypothesis& h : hypotheses_) out.append(hypothesis_tuple(h, heads_, stopped_));
     return out;
   }
+  py::object ids() const { return py::cast(hypotheses_.at(0).ids); }
   py::object source() const { return py::cast(source_); }
   py::object stopped() const {
     return stopped_ == Stopped::no ? py::object(py::none()) : py::str(word_of(stopped_));

@@ -167,6 +167,7 @@ void add_pipeline(py::module_& module) {
       .def_readwrite("_on_check", &CancelToken::on_check);
   py::class_<Found>(module, "Found")
       .def_property_readonly("hypotheses", &Found::hypotheses)
+      .def_property_readonly("ids", &Found::ids)
       .def_property_readonly("source", &Found::source)
       .def_property_readonly("stopped", &Found::stopped);
   py::class_<IdReader>(module, "IdReader")
