@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _core
-from .batches import AHEAD, Flow, Outcome, results
+from .batches import AHEAD, FEWEST, Flow, Outcome, results
 from .calls import MAX_BATCH, Calls, Read, Ready, check_whole
 from .errors import DecodeStopped, DecodeTimeout, InputError, S2SError
 from .format import digest_of, to_bytes
@@ -94,8 +94,9 @@ class Pipelines:
     ) -> list[Result] | list[Result | Exception]:
         """The results of many sources, in their order: the bits of `decode` one by one.
 
-        batch_size: the most sentences that share a step. threads: by default the engine's; batches
-        are decoded at once, large products of a batch shared by threads that are left over.
+        batch_size: the most sentences that share a step. threads: by default the engine's; each that
+        has 16 sources or a full batch decodes a batch of its own, and threads that are left over
+        share the large products of these.
         show_progress: a bar on the standard error, which needs rich. A source may be a mapping by
         input name. `prefix` may be a list with one for each source. return_exceptions: the error of
         a source takes the place of its result, instead of being raised for all. All sources are
@@ -202,7 +203,7 @@ class Pipelines:
         if sources is not None:
             flow.fill()
             flow.check()
-            team = max(1, min(team, -(-sources // batch_size)))
+            team = max(1, min(team, max(-(-sources // batch_size), sources // FEWEST)))
         return results(flow, team, lambda: self._session(count // team), self._give)
 
     def _one_by_one(
