@@ -94,9 +94,9 @@ class Pipelines:
     ) -> list[Result] | list[Result | Exception]:
         """The results of many sources, in their order: the bits of `decode` one by one.
 
-        batch_size: the most sentences that share a step. threads: by default the engine's; each that
-        has 16 sources or a full batch decodes a batch of its own, and threads that are left over
-        share the large products of these.
+        batch_size: the most sentences that share a step. threads: by default the engine's; each
+        that has 16 sources or a full batch decodes a batch of its own, and threads that are left
+        over share the large products of these.
         show_progress: a bar on the standard error, which needs rich. A source may be a mapping by
         input name. `prefix` may be a list with one for each source. return_exceptions: the error of
         a source takes the place of its result, instead of being raised for all. All sources are
