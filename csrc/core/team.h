@@ -21,10 +21,10 @@ class Team {
   // What is worth a member, in bytes of weights that one row streams through a product (some 100 in
   // a nanosecond): sharing takes a fraction of a microsecond.
   static constexpr int64_t kMemberBytes = int64_t{1} << 16;
-  // Waking a worker takes the caller some three microseconds, and it comes seven later; where its
-  // CPU had fallen asleep, once in a while, the first part that it takes holds up the caller by 60.
-  // So nobody is woken before a second member would have saved, or is known to save, so many
-  // members' bytes: what was done alone without it may have been all, what is to come will be.
+  // Waking a worker takes the caller some three microseconds, and it comes seven later; there are
+  // runs in which every decode that wakes one takes 60 longer, why is not known. So nobody is woken
+  // before a second member would have saved, or is known to save, so many members' bytes: what was
+  // done alone without it may have been all, what is to come will be.
   static constexpr int64_t kPatience = 80;
   static constexpr int64_t kPromise = 40;
 

@@ -92,17 +92,25 @@ struct Linear {
   Activation activation = Activation::identity;
 };
 
-// Panels that lie line by line beside each other, so that a line of theirs has 256 bytes.
+// Weights that a panel multiplies at once, a line: 32 for one k, or 32 times four bytes for four.
+template <class Weight>
+inline constexpr int64_t kLine = kLanes;
+template <>
+inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
+// Panels that lie line by line beside each other, so that fewer streams are read: 256 bytes a line
+// of a group. Those of bytes lie one behind the other.
 template <class Weight>
 inline constexpr int64_t kGroup = 256 / (kLanes * int64_t{sizeof(Weight)});
-// Weights before line 0 of a panel, and from one line of it to the next.
+template <>
+inline constexpr int64_t kGroup<int8_t> = 1;
+// Weights from one line of a panel to the next, and before its first one; `lines` of a panel.
 template <class Weight>
-constexpr int64_t grouped(int64_t panel, int64_t depth) {
+inline constexpr int64_t kGroupLine = kGroup<Weight> * kLine<Weight>;
+template <class Weight>
+constexpr int64_t grouped(int64_t panel, int64_t lines) {
   constexpr int64_t group = kGroup<Weight>;
-  return (panel / group * depth * group + panel % group) * kLanes;
+  return (panel / group * lines * group + panel % group) * kLine<Weight>;
 }
-template <class Weight>
-inline constexpr int64_t kGroupLine = kGroup<Weight> * kLanes;
 
 // out[r][i] = x[r][i] * scale for i < size; writes exactly `size` floats of each row.
 struct Copy {

@@ -19,7 +19,7 @@ template <int R, int P, int U, int first, class Weight>
     to[r] = row_of(a.out, row + r) + column;
   }
   const int64_t stride = a.depth * kGroupLine<Weight>;
-  const Weight* weight = panel_of(weights, a.first + panel, a.depth);
+  const Weight* weight = weights + grouped<Weight>(a.first + panel, a.depth);
   for (int64_t s = 0; s < a.segment_count; ++s) {
     const Segment& segment = a.segments[s];
     const int64_t size = segment.size;
@@ -41,7 +41,7 @@ template <int R, int P, int U, int first, class Weight>
       for (; k < end; ++k) {
         if constexpr (R > 2) fetch_ahead<P>(weight, stride);
         multiply_add<R, P, U, first>(sum, weight, stride, x, k);
-        weight += kNextLine<Weight>;
+        weight += kGroupLine<Weight>;
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -81,7 +81,7 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
   constexpr int P = tile_panels<Weight, R>();
   constexpr int widest = widest_panels<Weight, R>();
   constexpr int aligned = alignment<Weight, P>;
-  static_assert(P % aligned == 0 && (widest <= aligned || aligned == alignment<Weight, 4>));
+  static_assert(P % aligned == 0 && (widest <= aligned || aligned == kGroup<Weight>));
   if constexpr (aligned > 1) {
     if (const int64_t before = (a.first + begin) % aligned; before != 0) {
       const int64_t count = aligned - before < end - begin ? aligned - before : end - begin;

@@ -62,7 +62,7 @@ template <int R, int P, int U, int first>
   static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
   const int64_t column = panel * kLanes + first * kWidth;
   const int64_t groups = (a.depth + 3) / 4, stride = groups * line;
-  const int8_t* weight = panel_of(weights, a.first + panel, a.depth);
+  const int8_t* weight = weights + grouped<int8_t>(a.first + panel, groups);
   const float* scratch = a.bytes.scratch + row * quantised_stride(a.depth);
   const uint8_t* x[R];
 #pragma GCC unroll 8

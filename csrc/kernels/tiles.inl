@@ -1,38 +1,14 @@
 // What the products of all weight types share: the shape of a tile and one term of it. A tile holds
-// the sums of R rows and P panels (or U registers of one). A line holds what a panel multiplies at
-// once: 32 weights for one k, or 32 times four bytes for four.
+// the sums of R rows and P panels (or U registers of one).
 
-template <class Weight>
-inline constexpr int64_t kLine = kLanes;
-template <>
-inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
-
-// Where line 0 of a panel begins, and how far its next line is. Panels of floats and words lie in
-// groups (kernels.h), so that fewer streams are read; those of bytes one behind the other.
-template <class Weight>
-[[gnu::always_inline]] inline const Weight* panel_of(const Weight* weights, int64_t panel,
-                                                     int64_t depth) noexcept {
-  return weights + grouped<Weight>(panel, depth);
-}
-[[gnu::always_inline]] inline const int8_t* panel_of(const int8_t* weights, int64_t panel,
-                                                     int64_t depth) noexcept {
-  return weights + panel * ((depth + 3) / 4) * kLine<int8_t>;
-}
-template <class Weight>
-inline constexpr int64_t kNextLine = sizeof(Weight) == 1 ? kLine<Weight> : kGroupLine<Weight>;
-
-// How far panel p of a tile is from its first one; `stride` is between two groups, of bytes between
-// two panels. A tile lies within a group or begins with one: its number is a multiple of
-// alignment<Weight, P>.
+// How far panel p of a tile is from its first one; `stride` is between two groups. A tile lies
+// within a group or begins with one: its number is a multiple of alignment<Weight, P>.
 template <class Weight>
 [[gnu::always_inline]] constexpr int64_t panel_offset(int p, int64_t stride) noexcept {
-  constexpr int64_t group = sizeof(Weight) == 1 ? 1 : kGroup<Weight>;
-  return p / group * stride + p % group * kLanes;
+  return p / kGroup<Weight> * stride + p % kGroup<Weight> * kLine<Weight>;
 }
 template <class Weight, int P>
-inline constexpr int alignment = sizeof(Weight) == 1  ? 1
-                                 : P < kGroup<Weight> ? P
-                                                      : int(kGroup<Weight>);
+inline constexpr int alignment = P < kGroup<Weight> ? P : int(kGroup<Weight>);
 
 // Registers of a panel that one tile takes. A panel's line is read in halves where whole panels
 // would leave room for few rows; narrow weights need registers to widen or to hold signs, too.
@@ -140,7 +116,7 @@ template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 // one costs 20 % in L3.
 template <int P, class Weight>
 [[gnu::always_inline]] inline void fetch_ahead(const Weight* weight, int64_t stride) noexcept {
-  constexpr int64_t line = kLine<Weight>, distance = (P == 1 ? 64 : 32) * kNextLine<Weight>;
+  constexpr int64_t line = kLine<Weight>, distance = (P == 1 ? 64 : 32) * kGroupLine<Weight>;
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     const Weight* at = weight + panel_offset<Weight>(p, stride) + distance;
@@ -149,7 +125,7 @@ template <int P, class Weight>
   }
 }
 
-// Weights of so many bytes stay in the second cache between two steps. From there, one row is
+// Floats of so many bytes stay in the second cache between two steps. From there, one row is
 // multiplied a third faster by six panels at once than by four on Zen 5; from further away it is
 // as fast or slower.
 inline constexpr int64_t kNear = int64_t{1} << 20;

@@ -18,7 +18,6 @@ All is a function of the seeds below: a second run writes the same bytes.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import lzma
 import random
@@ -32,6 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from scripts import loaded  # noqa: E402
+
 SEED, COUNT, STEPS = 11, 90, 16
 PAD, EOS, UNK = 1, 2, 3  # fairseq's ids; OpenNMT-py takes any
 START = 0
@@ -103,7 +105,7 @@ def fairseq(clone: Path) -> dict[str, Any]:
     """`SequenceGenerator` over a model that is a table; its lists have `beam` hypotheses."""
     import torch
 
-    modules = load_script(HERE.parent / "importers" / "data" / "fairseq" / "make.py")
+    modules = loaded(HERE.parent / "importers" / "data" / "fairseq" / "make.py")
     sys.path.insert(0, str(clone))
     program = modules.load(clone)
 
@@ -139,7 +141,7 @@ def fairseq(clone: Path) -> dict[str, Any]:
 
 def marian() -> dict[str, Any]:
     """`marian decode --n-best`, once for each search, over a few sources each."""
-    made = load_script(HERE.parent / "importers" / "data" / "marian" / "make_marian.py")
+    made = loaded(HERE.parent / "importers" / "data" / "marian" / "make_marian.py")
     known = json.loads(lzma.decompress((made.HERE / "fixture.json.xz").read_bytes()))
     variant = known["variants"]["s2s"]
     rng = random.Random(f"marian {SEED}")
@@ -175,14 +177,6 @@ def marian() -> dict[str, Any]:
                 lists[int(at)].append([float(score), ids])
             found.append(search | {"found": lists})
     return {"program": "pymarian 1.12.42", "seed": SEED, "searches": found}
-
-
-def load_script(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main(program: str, *rest: str) -> None:

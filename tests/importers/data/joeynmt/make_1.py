@@ -13,7 +13,6 @@ from __future__ import annotations
 import builtins
 import hashlib
 import importlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -26,6 +25,9 @@ import numpy as np
 import torch
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parents[2]))
+from scripts import loaded  # noqa: E402
+
 MODEL = FOLDER / "model_1"
 NBEST = FOLDER.parents[2] / "nbest" / "record_joeynmt.py"
 RELEASES = ("0.9", "1.2", "1.3", "1.4")
@@ -136,10 +138,7 @@ def found(release: str) -> list[dict[str, Any]]:
 
 
 def load(folder: Path, release: str) -> Any:
-    spec = importlib.util.spec_from_file_location("record_joeynmt", NBEST)
-    assert spec is not None and spec.loader is not None
-    record = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(record)
+    record = loaded(NBEST)
     sys.meta_path.insert(0, record.Stubs)
     sys.path.insert(0, str(folder / release))
     torch.set_num_threads(1)
