@@ -198,7 +198,7 @@ def ours():
 _core.assume_cpus(4)
 before = set()
 before = ours()
-engine = Engine.load(models.lstm_luong(hidden=67, target=140), threads=4)
+engine = Engine.load(models.lstm_luong(hidden=40, target=140), threads=4)
 engine.decode([3, 4, 5], beam_size=5)  # small: on one thread
 engine.decode_batch([[3, 4]] * 8)  # one batch
 one = large(1)

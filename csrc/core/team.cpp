@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cfenv>
+#include <chrono>
+#include <limits>
 #include <mutex>
 #include <new>
 
@@ -19,26 +21,51 @@ thread_local bool counted = false;
 
 constexpr uint32_t left_of(uint64_t ticket) { return static_cast<uint32_t>(ticket); }
 
-// Takes one part of a share. `left` tells how many there were; 0: none.
-bool take(std::atomic<uint64_t>& ticket, uint32_t& left) noexcept {
-  uint64_t seen = ticket.load(std::memory_order_acquire);
-  while (left_of(seen) > 0)
-    if (ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel)) {
-      left = left_of(seen);
-      return true;
-    }
-  return false;
+// One turn of waiting for a worker: it may be between two lines of code, or not running.
+void wait(int turn) noexcept {
+  if (turn < kSpins)
+    relax();
+  else if (turn < kSpins + kYields)
+    std::this_thread::yield();
+  else
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
 }
 
 }  // namespace
 
-// A thread of the process: of one team, or of none and asleep. It is never freed.
+// What a part reads first, all at once.
+void Share::fetch() const noexcept {
+  const auto* at = static_cast<const char*>(body.load(std::memory_order_relaxed));
+  const int64_t size = body_size.load(std::memory_order_relaxed);
+  for (int64_t n = 0; n < size; n += 64) __builtin_prefetch(at + n);
+}
+
+int64_t Share::take() noexcept {
+  uint64_t seen = ticket.load(std::memory_order_acquire);
+  while (left_of(seen) > 0)
+    if (ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel))
+      return end - left_of(seen);
+  return -1;
+}
+
+// While its member and all others have told what they have done.
+void Share::open(int64_t begin, int64_t stop, Function what, const void* of,
+                 int64_t size) noexcept {
+  end = stop;
+  function = what;
+  body.store(of, std::memory_order_relaxed);
+  body_size.store(size, std::memory_order_relaxed);
+  done.store(0, std::memory_order_relaxed);
+  const uint64_t number = (ticket.load(std::memory_order_relaxed) >> 32) + 1;
+  ticket.store(number << 32 | static_cast<uint64_t>(stop - begin), std::memory_order_release);
+}
+
+// A thread of the process: of one team, or of none and asleep. It is never freed, and looks at its
+// team only while it has not told of a part: the team cannot be done with the work, then.
 struct alignas(64) Worker {
-  // A change of the ticket is all that a worker waits for. It looks at its team only while it holds
-  // a part: the team cannot be done with the work, then.
-  std::atomic<uint64_t> ticket = 0;
-  std::atomic<uint32_t> asleep = 0;
-  std::atomic<bool> engaged = false;
+  Share share;
+  alignas(64) std::atomic<uint32_t> asleep = 0;
+  alignas(64) std::atomic<bool> engaged = false;
   Team* team = nullptr;
   int member = 0;
   Worker* next = nullptr;  // in the list of those without a team
@@ -47,9 +74,12 @@ struct alignas(64) Worker {
     std::fesetenv(FE_DFL_ENV);
     counted = true;
     for (int turn = 0;;) {
-      if (left_of(ticket.load(std::memory_order_acquire)) > 0) {
+      if (left_of(share.ticket.load(std::memory_order_acquire)) > 0) {
         help();
         turn = 0;
+      } else if (const uint32_t asked = share.asked.load(std::memory_order_relaxed);
+                 asked != share.answered.load(std::memory_order_relaxed)) {
+        share.answered.store(asked, std::memory_order_relaxed);
       } else if (!engaged.load(std::memory_order_acquire) || turn >= kSpins + kYields) {
         sleep();
         turn = 0;
@@ -63,16 +93,15 @@ struct alignas(64) Worker {
 
   void help() noexcept;
 
+  // Whoever is the later to change `asleep` knows what the other one did before: this sees the
+  // ticket, or wake() sees that it sleeps.
   void sleep() noexcept {
-    asleep.store(1);
-    // Either this sees the ticket, or wake() sees `asleep`: both are sequentially consistent.
-    if (left_of(ticket.load()) == 0) asleep.wait(1);
-    asleep.store(0);
+    asleep.exchange(1, std::memory_order_acq_rel);
+    if (left_of(share.ticket.load(std::memory_order_acquire)) == 0) asleep.wait(1);
+    asleep.store(0, std::memory_order_relaxed);
   }
   void wake() noexcept {
-    if (asleep.load() == 0) return;
-    asleep.store(0);
-    asleep.notify_one();
+    if (asleep.exchange(0, std::memory_order_acq_rel) == 1) asleep.notify_one();
   }
 };
 
@@ -122,7 +151,7 @@ void Team::resize(int threads, int64_t member_bytes) {
 }
 
 int Team::members_for(int64_t bytes) noexcept {
-  const int64_t members = std::min<int64_t>(threads_, bytes / member_bytes_);
+  const int64_t members = std::min<int64_t>(threads_, bytes / (member_bytes_ * far_));
   if (members < 2) return 1;
   if (missed_ >= kPatience * member_bytes_ || promised_ >= kPromise * member_bytes_)
     return static_cast<int>(members);
@@ -154,7 +183,9 @@ bool Team::gather() noexcept {
 }
 
 void Team::rest() noexcept {
-  gathered_ = false;
+  if (!workers_.empty() && !measured_) found_distance(kNowhere);
+  if (far_ > 1 && rests_++ == holds_) far_ = 1;
+  gathered_ = measured_ = false;
   missed_ = promised_ = 0;
   if (workers_.empty()) return;
   Pool& all = pool();
@@ -169,59 +200,79 @@ void Team::rest() noexcept {
   workers_.clear();
 }
 
-std::atomic<uint64_t>& Team::ticket(int member) noexcept {
-  return member == 0 ? own_ : workers_[static_cast<std::size_t>(member - 1)]->ticket;
+Share& Team::share_of(int member) noexcept {
+  return member == 0 ? own_ : workers_[static_cast<std::size_t>(member - 1)]->share;
 }
 
-void Team::share(int64_t parts, int members, Function function, const void* body) noexcept {
-  function_ = function;
-  body_ = body;
-  parts_ = parts;
-  members_ = static_cast<int>(
+void Team::share(int64_t parts, int members, Share::Function function, const void* body,
+                 int64_t size) noexcept {
+  const int number = static_cast<int>(
       std::min<int64_t>({parts, members, static_cast<int64_t>(workers_.size()) + 1}));
-  left_.store(static_cast<int32_t>(parts), std::memory_order_relaxed);
-  for (int member = members_ - 1; member >= 0; --member) {
-    const int64_t size = end_of(member) - end_of(member - 1);
-    std::atomic<uint64_t>& at = ticket(member);
-    const uint64_t number = (at.load(std::memory_order_relaxed) >> 32) + 1;
-    at.store(number << 32 | static_cast<uint64_t>(size));
-    if (member > 0) workers_[static_cast<std::size_t>(member - 1)]->wake();
-  }
-  done(work(0));
+  if (members_ != number) members_ = number;  // or its line stays where workers read it
+  for (int member = number - 1; member > 0; --member)
+    share_of(member).open(parts * member / number, parts * (member + 1) / number, function, body,
+                          size);
+  own_.open(1, parts / number, function, body, size);
+  for (int member = 1; member < number; ++member)
+    workers_[static_cast<std::size_t>(member - 1)]->wake();
+  function(body, 0, 0);  // the caller's first part is nobody else's: it need not be taken
+  const int64_t mine = 1 + work(0);
   for (int turn = 0;; ++turn) {
-    const int32_t left = left_.load(std::memory_order_acquire);
-    if (left == 0) return;
-    if (turn < kSpins)
-      relax();
-    else if (turn < kSpins + kYields)
-      std::this_thread::yield();
-    else
-      left_.wait(left, std::memory_order_acquire);
+    int64_t done = mine;
+    for (int member = 1; member < number; ++member)
+      done += share_of(member).done.load(std::memory_order_acquire);
+    if (done == parts) break;
+    wait(turn);
   }
+  if (!measured_ && mine < parts) measure_distance();
+}
+
+// While the workers wait, soon after they came.
+void Team::measure_distance() noexcept {
+  using Clock = std::chrono::steady_clock;
+  measured_ = true;
+  int64_t farthest = 0;
+  for (int member = 1; member < members_; ++member) {
+    Share& share = share_of(member);
+    int64_t nearest = std::numeric_limits<int64_t>::max();
+    for (int time = 0; time < 4; ++time) {
+      const auto begin = Clock::now();
+      const uint32_t question = share.asked.load(std::memory_order_relaxed) + 1;
+      share.asked.store(question, std::memory_order_relaxed);
+      for (int turn = 0; share.answered.load(std::memory_order_relaxed) != question; ++turn) {
+        if (turn == kSpins) return found_distance(kNowhere);  // perhaps on the caller's CPU
+        relax();
+      }
+      nearest = std::min<int64_t>(nearest, (Clock::now() - begin) / std::chrono::nanoseconds(1));
+    }
+    farthest = std::max(farthest, nearest);
+  }
+  found_distance(farthest);
+}
+
+void Team::found_distance(int64_t nanoseconds) noexcept {
+  far_ = nanoseconds < 3 * kNear ? 1 : nanoseconds / kNear;
+  holds_ = far_ == 1 ? 1 : std::min(2 * holds_, kRests);
+  rests_ = 0;
 }
 
 // Parts of the member's own share, then of the others'.
-int32_t Team::work(int member) noexcept {
-  int32_t count = 0;
+int64_t Team::work(int member) noexcept {
+  int64_t count = 0;
   for (int n = 0; n < members_; ++n) {
-    const int owner = (member + n) % members_;
-    for (uint32_t left = 0; take(ticket(owner), left); ++count)
-      function_(body_, end_of(owner) - left, member);
+    Share& from = share_of((member + n) % members_);
+    for (int64_t part = from.take(); part >= 0; part = from.take(), ++count) from.run(part, member);
   }
   return count;
 }
 
-// The last look of a worker at its team: with no part left, the team may be gone.
-void Team::done(int32_t parts) noexcept {
-  if (left_.fetch_sub(parts, std::memory_order_acq_rel) == parts) left_.notify_one();
-}
-
 void Worker::help() noexcept {
-  uint32_t left = 0;
-  if (!take(ticket, left)) return;
-  Team& mine = *team;
-  mine.function_(mine.body_, mine.end_of(member) - left, member);
-  mine.done(1 + mine.work(member));
+  share.fetch();
+  const int64_t part = share.take();
+  if (part < 0) return;
+  share.run(part, member);
+  const int64_t count = 1 + team->work(member);
+  share.done.store(count, std::memory_order_release);
 }
 
 }  // namespace s2s

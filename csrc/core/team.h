@@ -16,17 +16,48 @@ namespace s2s {
 
 struct Worker;
 
+// A member's share of the work at hand. All that a worker waits for and then needs to know of it
+// lies in this line: a line takes some 50 ns from one CPU to another, and 200 where they have no
+// cache in common.
+struct alignas(64) Share {
+  using Function = void (*)(const void* body, int64_t part, int member) noexcept;
+
+  int64_t take() noexcept;  // a part of it, or -1: none is left
+  void open(int64_t begin, int64_t stop, Function what, const void* of, int64_t size) noexcept;
+  void fetch() const noexcept;
+  void run(int64_t part, int member) const noexcept {
+    function(body.load(std::memory_order_relaxed), part, member);
+  }
+
+  // The number of the work in its high half, what is left of the share in its low one.
+  std::atomic<uint64_t> ticket = 0;
+  // Constant while a part is not done: the number behind the last part, and what a part is.
+  int64_t end = 0;
+  Function function = nullptr;
+  std::atomic<const void*> body = nullptr;
+  std::atomic<int64_t> body_size = 0;
+  // Parts of any share that its member has done: told when it finds no other.
+  std::atomic<int64_t> done = 0;
+  // A question without a part, and its answer.
+  std::atomic<uint32_t> asked = 0, answered = 0;
+};
+
 class Team {
  public:
   // What is worth a member, in bytes of weights that one row streams through a product (some 100 in
   // a nanosecond): sharing takes a fraction of a microsecond.
   static constexpr int64_t kMemberBytes = int64_t{1} << 16;
-  // Waking a worker takes the caller some three microseconds, and it comes seven later; there are
-  // runs in which every decode that wakes one takes 60 longer, why is not known. So nobody is woken
-  // before a second member would have saved, or is known to save, so many members' bytes: what was
-  // done alone without it may have been all, what is to come will be.
-  static constexpr int64_t kPatience = 80;
-  static constexpr int64_t kPromise = 40;
+  // Waking a worker takes the caller some three microseconds, and it comes seven later. So nobody
+  // is woken before a second member would have saved, or is known to save, so many members' bytes:
+  // what was done alone without it may have been all, what is to come will be.
+  static constexpr int64_t kPatience = 24;
+  static constexpr int64_t kPromise = 8;
+  // Nanoseconds in which a line goes to a worker and comes back where both share a cache. Where it
+  // takes longer, sharing does, and a member must be worth as many times the bytes; a worker that
+  // did not come or answer, as where its CPU is taken, is nowhere. The system may move threads at
+  // any time: what is found holds for two rests, if found again for four, and so on up to kRests.
+  static constexpr int64_t kNear = 45, kNowhere = kNear << 24;
+  static constexpr int kRests = 256;
 
   explicit Team(int threads, int64_t member_bytes = kMemberBytes) { resize(threads, member_bytes); }
   ~Team() { rest(); }
@@ -50,46 +81,45 @@ class Team {
       const auto call = [](const void* self, int64_t part, int member) noexcept {
         (*static_cast<const Body*>(self))(part, member);
       };
-      return share(parts, members, call, &body);
+      return share(parts, members, call, &body, sizeof body);
     }
     for (int64_t part = 0; part < parts; ++part) body(part, 0);
   }
+
+  // A line goes to the farthest worker and comes back in so many nanoseconds.
+  void found_distance(int64_t nanoseconds) noexcept;
 
   // Workers go back to the process and to sleep, until the next run(). By the thread that ran.
   void rest() noexcept;
 
  private:
   friend struct Worker;
-  using Function = void (*)(const void* body, int64_t part, int member) noexcept;
 
   // What a second member takes off the caller, less what sharing takes, in bytes.
   int64_t saved(int64_t bytes) const noexcept {
-    return bytes < 2 * member_bytes_ ? 0 : bytes / 2 - member_bytes_ / 3;
+    const int64_t worth = member_bytes_ * far_;
+    return bytes < 2 * worth ? 0 : bytes / 2 - worth / 3;
   }
   bool gather() noexcept;
-  void share(int64_t parts, int members, Function function, const void* body) noexcept;
-  int32_t work(int member) noexcept;
-  void done(int32_t parts) noexcept;
-  int64_t end_of(int member) const noexcept { return parts_ * (member + 1) / members_; }
-  std::atomic<uint64_t>& ticket(int member) noexcept;
+  void measure_distance() noexcept;
+  void share(int64_t parts, int members, Share::Function function, const void* body,
+             int64_t size) noexcept;
+  int64_t work(int member) noexcept;
+  Share& share_of(int member) noexcept;
 
   int threads_ = 1;
   int64_t member_bytes_ = kMemberBytes;
   // Since the last rest: what a second member would have saved, and will save at least.
   int64_t missed_ = 0, promised_ = 0;
+  int64_t far_ = 1;            // times kNear, when it was last found
+  int rests_ = 0, holds_ = 1;  // since then, and for how many
+  bool measured_ = false;
   bool gathered_ = false;
   int caller_ = 0;  // 1: this team counts its caller as busy
   std::vector<Worker*> workers_;
 
-  // The work at hand: constant while a part of it is not done.
-  Function function_ = nullptr;
-  const void* body_ = nullptr;
-  int64_t parts_ = 0;
-  int members_ = 0;
-
-  // A ticket: the number of the work in its high half, what is left of a share in its low one.
-  alignas(64) std::atomic<uint64_t> own_ = 0;
-  alignas(64) std::atomic<int32_t> left_ = 0;  // parts that are not done
+  int members_ = 0;  // of the work at hand
+  Share own_;
 };
 
 }  // namespace s2s

@@ -1,6 +1,7 @@
 #include "ops/product.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -195,13 +196,21 @@ void Product::share(const Context& context, const Linear& whole, int members) co
   size = size < kTile ? std::min(kTile, (panels_ + members - 1) / members)
                       : (size + kTile - 1) / kTile * kTile;
   size += size % 2;
-  context.team->run((panels_ + size - 1) / size, members, [&](int64_t number, int) noexcept {
+  // All that a member needs lies in one place.
+  std::array<Segment, 3> segments;
+  const auto count = static_cast<std::size_t>(call.segment_count);
+  if (count <= segments.size()) std::copy_n(call.segments, count, segments.begin());
+  const auto part = [call, segments, size, count, linear = context.kernels.linear](int64_t number,
+                                                                                   int) noexcept {
     const int64_t panel = number * size;
-    context.kernels.linear(part_of(call, panel, std::min(size, panels_ - panel)));
-  });
+    Linear mine = part_of(call, panel, std::min(size, call.panels - panel));
+    if (count <= segments.size()) mine.segments = segments.data();
+    linear(mine);
+  };
+  context.team->run((panels_ + size - 1) / size, members, part);
 }
 
-Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) const noexcept {
+Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) noexcept {
   Linear part = whole;
   const int64_t column = first * kLanes;
   part.first = first;

@@ -73,7 +73,7 @@ class Product {
  private:
   Linear call_of(const Context& context, std::span<const Segment> segments, int64_t rows,
                  ConstRows init, Rows out, Activation activation) const noexcept;
-  Linear part_of(const Linear& whole, int64_t first, int64_t count) const noexcept;
+  static Linear part_of(const Linear& whole, int64_t first, int64_t count) noexcept;
   template <typename Pack>
   void pack_rows(const Matrix& matrix, const Pack& pack);
   void pack_floats(const Matrix& matrix);

@@ -12,6 +12,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include "core/cpus.h"
 #include "core/team.h"
 #include "engine/session.h"
@@ -117,6 +121,80 @@ void test_work_is_shared_by_size_and_after_work_alone() {
   CHECK(team.members_for(2000) == 2);
   Team alone(1, 1);
   for (int n = 0; n < 3; ++n) CHECK(alone.members_for(kLarge) == 1);
+}
+
+void test_far_workers_take_what_is_worth_the_way() {
+  Team team(2, 1000);
+  team.promise(kLarge, 1);
+  CHECK(team.members_for(2000) == 2);
+  team.found_distance(3 * Team::kNear - 1);
+  CHECK(team.members_for(2000) == 2);
+  team.found_distance(8 * Team::kNear);
+  CHECK(team.members_for(15999) == 1);
+  CHECK(team.members_for(16000) == 2);
+  team.rest();
+  team.found_distance(0);
+  for (int round = 0, holds = 2; round < 12; ++round, holds = std::min(2 * holds, Team::kRests)) {
+    team.found_distance(8 * Team::kNear);
+    for (int rests = 0; rests <= holds + 1; ++rests) {
+      const bool far = rests <= holds;
+      team.promise(15999, 1 << 20);  // worth nothing to a far worker
+      CHECK(team.members_for(1 << 20) == (far ? 1 : 2));
+      team.promise(kLarge, 1);
+      CHECK(team.members_for(2000) == (far ? 1 : 2));
+      team.rest();
+    }
+  }
+}
+
+// Workers that did not come are not waited for the next times.
+void test_workers_that_do_not_come_are_nowhere() {
+  Team team(2, 1);
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<bool> came = false;
+    team.run(2, 2, [&](int64_t, int member) noexcept {
+      if (member > 0) came = true;
+    });
+    team.rest();
+    team.promise(kLarge, 1);
+    if (!came) CHECK(team.members_for(1 << 20) == 1);
+    team.found_distance(0);
+    team.rest();
+  }
+}
+
+// The distance is asked of a worker that has just been there. On one CPU nobody answers while
+// another one asks, so that the worker is sent to another; a second time for whoever was held up.
+void test_a_distance_is_measured() {
+#if defined(__linux__)
+  cpu_set_t all;
+  if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) < 2) return;
+  Team team(2, 1);
+  const auto together = [&] {
+    std::atomic<int> begun = 0, caller = -1;
+    team.run(2, 2, [&](int64_t, int member) noexcept {
+      ++begun;
+      if (member == 0) caller = sched_getcpu();
+      while (begun < 2 || caller < 0) std::this_thread::yield();
+      cpu_set_t others = all;
+      CPU_CLR(static_cast<std::size_t>(caller), &others);
+      if (member == 1) CHECK(sched_setaffinity(0, sizeof others, &others) == 0);
+    });
+  };
+  for (int round = 0; round < 20; ++round) {
+    team.found_distance(1 << 30);
+    team.promise(kLarge, 1);
+    CHECK(team.members_for(1 << 20) == 1);
+    for (int again = 1; again < Team::kRests && team.members_for(1 << 20) == 1; ++again) {
+      team.rest();
+      team.promise(kLarge, 1);
+      together();
+    }
+    CHECK(team.members_for(1 << 20) == 2);
+    team.rest();
+  }
+  team.run(2, 2, [&](int64_t, int) noexcept { sched_setaffinity(0, sizeof all, &all); });
+#endif
 }
 
 void test_teams_together_take_no_more_threads_than_there_are_cpus() {
@@ -302,6 +380,9 @@ int main() {
   test_all_members_work_at_once();
   test_a_stuck_worker_holds_up_one_part();
   test_work_is_shared_by_size_and_after_work_alone();
+  test_far_workers_take_what_is_worth_the_way();
+  test_workers_that_do_not_come_are_nowhere();
+  test_a_distance_is_measured();
   test_teams_together_take_no_more_threads_than_there_are_cpus();
   test_a_team_in_a_team_counts_nobody_twice();
   test_many_teams_and_teams_in_teams();
