@@ -143,7 +143,9 @@ class Session : private StepModel {
   LogSoftmax log_softmax(const Normaliser32& found, const char* what, int64_t where,
                          int32_t sentence) const;
   Context context(const Frame& frame) noexcept {
-    return {kernels_, frame, frames_.sentences(), workspace_.slots(), &team_, interruption_};
+    const Context found = {kernels_,           frame,  frames_.sentences(),
+                           workspace_.slots(), &team_, interruption_};
+    return plan_.turns && frame.steps != nullptr ? found.in_step(frame.steps[0]) : found;
   }
 
   std::shared_ptr<const Model> model_;

@@ -7,6 +7,7 @@
 #include "core/errors.h"
 #include "graph/folding.h"
 #include "graph/readers.h"
+#include "ops/product.h"
 #include "ops/scan.h"
 
 namespace s2s {
@@ -47,6 +48,7 @@ class Planner {
     plan_.slots = std::move(layout_.slots);
     plan_.lengths = std::move(layout_.lengths);
     plan_.row_maps = layout_.row_maps;
+    plan_.turns = layout_.step_bytes <= Product::kTurns;
     return std::move(plan_);
   }
 

@@ -90,6 +90,7 @@ struct Linear {
   int64_t first = 0;
   int64_t panels = 0;
   Activation activation = Activation::identity;
+  bool back = false;  // few rows: the last panels first
 };
 
 // Weights that a panel multiplies at once, a line: 32 for one k, or 32 times four bytes for four.

@@ -74,6 +74,19 @@ inline void last_panels(const Linear& a, const Weight* weights, int64_t row, int
   if constexpr (P > 1) last_panels<R, P - 1>(a, weights, row, panel, count);
 }
 
+// Tiles of P panels, and one of the last ones, `widest` at most. There and back: what a product
+// reads last lies nearest when it comes again, and is read first then.
+template <int R, int P, int widest, class Weight>
+inline void walk(const Linear& a, const Weight* weights, int64_t row, int64_t begin,
+                 int64_t end) noexcept {
+  const int64_t tiles = end - begin > widest ? (end - begin - widest + P - 1) / P : 0;
+  const int64_t rest = begin + tiles * P;
+  if (a.back && rest < end) last_panels<R, widest>(a, weights, row, rest, end - rest);
+  for (int64_t n = 0; n < tiles; ++n)
+    panel_tile<R, P>(a, weights, row, begin + (a.back ? tiles - 1 - n : n) * P);
+  if (!a.back && rest < end) last_panels<R, widest>(a, weights, row, rest, end - rest);
+}
+
 // R rows, panels begin ... end-1.
 template <int R, class Weight>
 inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_t begin,
@@ -90,14 +103,10 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
       if (begin == end) return;
     }
   }
-  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) == 4) {
+  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) == 4)
     if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kNear)
-      for (; end - begin >= kNearPanels; begin += kNearPanels)
-        panel_tile<R, kNearPanels>(a, weights, row, begin);
-    if (begin == end) return;
-  }
-  for (; end - begin > widest; begin += P) panel_tile<R, P>(a, weights, row, begin);
-  last_panels<R, widest>(a, weights, row, begin, end - begin);
+      return walk<R, kNearPanels, kNearPanels - 1>(a, weights, row, begin, end);
+  walk<R, P, widest>(a, weights, row, begin, end);
 }
 
 template <int R, class Weight>

@@ -121,10 +121,17 @@ struct Context {
   float* const* slots;
   Team* team = nullptr;  // shares large products; nullptr: the caller alone
   Interruption* interruption = nullptr;
+  bool back = false;  // products are read from their end
 
   // What loops over positions ask, at some of them: whatever they leave is not looked at any more.
   bool interrupted(int32_t position) const noexcept {
     return position % 8 == 0 && interruption != nullptr && interruption->asked();
+  }
+  // Products are read there and back.
+  Context in_step(int32_t step) const noexcept {
+    Context other = *this;
+    other.back = step % 2 == 1;
+    return other;
   }
   float* floats(SlotId slot) const noexcept { return slots[slot]; }
   int32_t* ids(SlotId slot) const noexcept { return reinterpret_cast<int32_t*>(slots[slot]); }
@@ -191,6 +198,7 @@ struct Layout {
   std::vector<Length> lengths{Length{}};
   bool row_maps = false;
   std::set<const float*> multiplied;       // matrices of products
+  std::size_t step_bytes = 0;              // of those of the row level, packed
   std::map<const float*, int64_t> tables;  // those with an embedding folded in: its columns
   SlotId add(Level level, Along along, int64_t width) {
     slots.push_back({level, along, width});

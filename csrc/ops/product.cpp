@@ -93,6 +93,7 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
   if (m.type == ComputeType::int8 && depth_ > kMaxBytesDepth)
     call.fail("a product in int8 has at most " + std::to_string(kMaxBytesDepth) + " columns");
   call.layout().multiplied.insert(m.weight);
+  if (call.run_level() == Level::row) call.layout().step_bytes += weight_.size();
   if (m.type == ComputeType::int8) scratch_ = call.scratch(along, quantised_stride(depth_));
 }
 
@@ -154,7 +155,8 @@ Linear Product::call_of(const Context& context, std::span<const Segment> segment
               .out = out,
               .rows = rows,
               .panels = panels_,
-              .activation = activation};
+              .activation = activation,
+              .back = context.back && weight_.size() > kTurns / 4 && weight_.size() <= kTurns};
   if (type_ == ComputeType::float32) call.weight = weight_.floats();
   if (type_ == ComputeType::bfloat16)
     call.words = reinterpret_cast<const uint16_t*>(weight_.bytes());

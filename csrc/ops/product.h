@@ -43,6 +43,10 @@ struct Matrix {
 // are kept in it in place of float32: half the bytes to read, the same bits.
 class Product {
  public:
+  // Weights of so many bytes in a step, of which a second cache keeps a part until they are read
+  // again, are read there and back in turns. Fewer all stay; hardware reads more in one direction.
+  static constexpr std::size_t kTurns = std::size_t{1} << 21;
+
   Product() = default;
   // Float32 or bfloat16, run without slots.
   explicit Product(const Matrix& matrix);

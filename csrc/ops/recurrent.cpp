@@ -314,7 +314,7 @@ class LayerOp : public Op {
       longest = std::max(longest, offsets[item + 1] - offsets[item]);
     recurrence_.product().promise(context, frame.items, longest);
     for (int32_t t = 0; t < longest && !context.interrupted(t); ++t)
-      recurrence_.run(context, step_at(context, t));
+      recurrence_.run(context.in_step(t), step_at(context, t));
     int32_t* last = context.ids(current_);
     for (int32_t item = 0; item < frame.items; ++item)
       last[item] = backward_ ? offsets[item] : offsets[item + 1] - 1;
