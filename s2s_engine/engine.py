@@ -94,7 +94,10 @@ class Engine(Pipelines):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         if not isinstance(certified, bool):
             raise InputError(f"certified is {certified!r}, must be True or False")
-        self._model, self._origin, self._digest = model, origin, digest
+        # The core packs the weights: what can be had again from the origin is not kept.
+        self._model = model if origin is None else model.without_numbers()
+        self._parameters = sum(array.size for array in model.tensors.values())
+        self._origin, self._digest = origin, digest
         self._threads, self._isa, self._certified = wanted(threads), isa, certified
         self._max_memory, self._max_queue = max_memory, max_queue
         self._inputs = Inputs(model, max_input_length)
@@ -110,7 +113,7 @@ class Engine(Pipelines):
             graphs, dict(model.tensors), start, list(model.end), types,
             screen_from=_core.SCREEN_FROM if certified else sys.maxsize,
         )  # fmt: skip
-        self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
+        self._calls = Calls(self._model, self._inputs, self._core.inputs, self._forced)
         self._workers: Any = None  # made by the first decode_async
         self._closed = False
         self._idle: list[_core.Session] = [self._new_session()]
@@ -346,7 +349,7 @@ class Engine(Pipelines):
             threads=self._threads,
             format=1,
             digest=self._digest,
-            parameters=sum(array.size for array in model.tensors.values()),
+            parameters=self._parameters,
             compute_types=self._core.compute_types,
             folded=self._core.folded,
             screened=self._core.screened,

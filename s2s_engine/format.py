@@ -165,7 +165,9 @@ def _narrowed(array: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def _widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    return (bits.astype("<u4") << 16).view("<f4").astype(np.float32, copy=False)
+    wide = bits.astype("<u4")
+    wide <<= 16
+    return wide.view("<f4").astype(np.float32, copy=False)
 
 
 def _stored(array: NDArray[np.float32], dtype: str) -> bytes:
@@ -365,7 +367,10 @@ def _tensor(view: memoryview, data_at: int, info: TensorInfo) -> NDArray[np.floa
     if info.dtype == "BF16":
         flat = _widened(np.frombuffer(data, "<u2"))
     else:
-        flat = np.frombuffer(data, "<f4").astype(np.float32)
+        flat = np.frombuffer(data, "<f4")
+        # Bytes never change and live as long as the array: only what is not bytes is copied.
+        own = not isinstance(view.obj, bytes) or not flat.flags.aligned
+        flat = flat.astype(np.float32, copy=own)
     _check_finite(info.name, flat)
     array = flat.reshape(info.shape)
     array.flags.writeable = False
