@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,7 +142,9 @@ def _check_tensors(tensors: Mapping[str, NDArray[np.float32]]) -> None:
 
 def _rounded(model: Model) -> Model:
     """The model whose weights are the nearest bfloat16 numbers, with its self-test."""
-    tensors = {name: _widened(_narrowed(w)) for name, w in model.tensors.items()}
+    tensors = {name: np.empty(w.shape, np.float32) for name, w in model.tensors.items()}
+    for name, w in model.tensors.items():
+        _widen(_narrowed(w), tensors[name])
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise ModelFormatError(
@@ -164,10 +167,10 @@ def _narrowed(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     return nearest
 
 
-def _widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    wide = bits.astype("<u4")
-    wide <<= 16
-    return wide.view("<f4").astype(np.float32, copy=False)
+def _widen(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    words = out.view(np.uint32)
+    words[...] = bits
+    words <<= 16
 
 
 def _stored(array: NDArray[np.float32], dtype: str) -> bytes:
@@ -199,7 +202,7 @@ def from_bytes_with_digest(data: Bytes) -> tuple[Model, str]:
         view = memoryview(data).cast("B")
         layout = _layout(_header(view), len(view))
         _check_digest(view, layout)
-        tensors = {t.name: _tensor(view, layout.data_at, t) for t in layout.tensors}
+        tensors = _arrays(view, layout.data_at, layout.tensors)
         return Model.from_document(layout.document, tensors), layout.digest
     except (RecursionError, ModelFormatError) as error:
         raise _readable(error) from None
@@ -362,23 +365,37 @@ def _check_digest(view: memoryview, layout: _Layout) -> None:
         )
 
 
-def _tensor(view: memoryview, data_at: int, info: TensorInfo) -> NDArray[np.float32]:
-    data = view[data_at + info.start : data_at + info.stop]
-    if info.dtype == "BF16":
-        flat = _widened(np.frombuffer(data, "<u2"))
+def _arrays(
+    view: memoryview, data_at: int, tensors: tuple[TensorInfo, ...]
+) -> dict[str, NDArray[np.float32]]:
+    """Views on the file's own bytes where these are float32 in place and never change, else on
+    one copy of all of them."""
+    raw = np.frombuffer(view, np.uint8, offset=data_at)
+    as_given = isinstance(view.obj, bytes) and sys.byteorder == "little"
+    if as_given and raw.ctypes.data % 4 == 0 and all(t.dtype == "F32" for t in tensors):
+        whole = raw.view(np.float32)
     else:
-        flat = np.frombuffer(data, "<f4")
-        # Bytes never change and live as long as the array: only what is not bytes is copied.
-        own = not isinstance(view.obj, bytes) or not flat.flags.aligned
-        flat = flat.astype(np.float32, copy=own)
-    _check_finite(info.name, flat)
-    array = flat.reshape(info.shape)
-    array.flags.writeable = False
-    return array
+        whole = np.empty(sum(math.prod(t.shape) for t in tensors), np.float32)
+        at = 0
+        for t in tensors:
+            part = whole[at : at + math.prod(t.shape)]
+            at += part.size
+            if t.dtype == "BF16":
+                _widen(raw[t.start : t.stop].view("<u2"), part)
+            else:
+                part[:] = raw[t.start : t.stop].view("<f4")
+        whole.flags.writeable = False
+    arrays, at = {}, 0
+    for t in tensors:
+        flat = whole[at : at + math.prod(t.shape)]
+        at += flat.size
+        _check_finite(t.name, flat)
+        arrays[t.name] = flat.reshape(t.shape)
+    return arrays
 
 
 def _check_finite(name: str, array: NDArray[np.float32]) -> None:
-    if not np.isfinite(array).all():
+    if not (math.isfinite(array.min()) and math.isfinite(array.max())):  # NaN is either
         at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
         raise ModelFormatError(f"tensor {name!r} holds {array[tuple(at)]} at {at}: must be finite")
 
