@@ -94,15 +94,13 @@ class Engine(Pipelines):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         if not isinstance(certified, bool):
             raise InputError(f"certified is {certified!r}, must be True or False")
-        # The core packs the weights: what can be had again from the origin is not kept.
         self._model = model if origin is None else model.without_numbers()
         self._parameters = sum(array.size for array in model.tensors.values())
         self._origin, self._digest = origin, digest
         self._threads, self._isa, self._certified = wanted(threads), isa, certified
         self._max_memory, self._max_queue = max_memory, max_queue
         self._inputs = Inputs(model, max_input_length)
-        self._has_decoder = "decoder" in model.graphs
-        self._has_encoder = "encoder" in model.graphs
+        self._has_encoder, self._has_decoder = (r in model.graphs for r in ("encoder", "decoder"))
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
         types = resolve(

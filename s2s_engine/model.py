@@ -205,7 +205,8 @@ class Model:
         return replace(self, self_test=test)
 
     def without_numbers(self) -> Model:
-        """The same model without its weights: whoever asks for one of them finds none."""
+        """The same model without its weights, for those who have packed them: whoever asks for one
+        of them finds none."""
         return replace(self, tensors={})
 
     def reference(self) -> Reference:
