@@ -8,7 +8,6 @@ import math
 import mmap
 import os
 import re
-import secrets
 import stat
 import sys
 from collections.abc import Mapping
@@ -83,7 +82,7 @@ def write(model: Model, path: str | os.PathLike[str], storage: str = "float32") 
     """Writes a model file, whole or not at all; the folder must exist."""
     data = to_bytes(model, storage)
     target = Path(path)
-    temporary = target.with_name(f".s2s-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".s2s-{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)
