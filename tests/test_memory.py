@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import tracemalloc
 import weakref
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pytest
 from test_convert import arrays
 from test_engine import bits
 
-from s2s_engine import Engine, Model, ModelFormatError, _core, format, self_test
+from s2s_engine import Engine, Model, ModelBuilder, ModelFormatError, _core, format, self_test
 
 X = [4, 5, 6]
 Alive = Callable[[], int]
@@ -189,3 +190,35 @@ def test_a_file_that_grows_or_shrinks_meanwhile_is_read_as_it_is(
     if way == "mapped":
         with pytest.raises(ModelFormatError, match="truncated"):
             format.read_with_digest(path)
+
+
+def address_space() -> int:
+    """Bytes of private writable memory that this process has asked for, touched or not."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+
+
+def embedded(tied: bool, ids: int = 200_000, size: int = 32) -> Model:
+    w = models.Weights(9)
+    first = w(ids, size)
+    second = first if tied else first.copy()
+    m = ModelBuilder(source=ids, target=ids)
+    e, d = m.encoder, m.decoder
+    e.output(h=e.gru(e.embedding(e.tokens, first), w.gru(size, 4))[1])
+    h = d.gru_cell(d.embedding(d.token, second), d.state("h", initial="h"), w.gru(size, 4))
+    d.next(h=h)
+    d.output(logits=d.linear(h, w(ids, 4)))
+    return m.build(start=1, end=[2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_core_has_one_table_of_embeddings_that_share_a_weight() -> None:
+    given = {tied: embedded(tied) for tied in (True, False)}
+    taken, engines = {}, []
+    for tied, one in given.items():
+        before = address_space()
+        engines.append(Engine.load(one))
+        taken[tied] = address_space() - before
+    assert taken[False] - taken[True] > 0.5 * (200_000 * 32 * 4)
+    one, other = (bits(e.decode([5, 70_000, 199_999], max_length=3)) for e in engines)
+    assert one == other
