@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -94,7 +94,7 @@ class Engine(Pipelines):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         if not isinstance(certified, bool):
             raise InputError(f"certified is {certified!r}, must be True or False")
-        self._model = model if origin is None else model.without_numbers()
+        self._model = model if origin is None else replace(model, tensors={})  # packed below
         self._parameters = sum(array.size for array in model.tensors.values())
         self._origin, self._digest = origin, digest
         self._threads, self._isa, self._certified = wanted(threads), isa, certified

@@ -204,11 +204,6 @@ class Model:
         """The same model with another self-test."""
         return replace(self, self_test=test)
 
-    def without_numbers(self) -> Model:
-        """The same model without its weights, for those who have packed them: whoever asks for one
-        of them finds none."""
-        return replace(self, tensors={})
-
     def reference(self) -> Reference:
         """The NumPy float64 executor of this model: slow, and the specification."""
         from .reference import Reference
