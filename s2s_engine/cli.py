@@ -22,8 +22,8 @@ from .compute_types import COMPUTE_TYPES
 from .demo import demo_model
 from .demo_command import WORDS, rows_of, show
 from .engine import Engine
-from .errors import InputError, ModelFormatError, S2SError, UnsupportedIsaError
-from .format import STORAGES, file_bytes, from_bytes_with_digest, read, read_header
+from .errors import InputError, S2SError, UnsupportedIsaError
+from .format import STORAGES, read, read_header, read_with_digest
 from .lines import LineError, LineForm, decode_lines
 from .options import DecodeOptions
 from .plot import FORMATS, save
@@ -301,10 +301,7 @@ def _plot(
 
 
 def _verify(path: str, seed: int) -> int:
-    try:
-        model, digest = from_bytes_with_digest(file_bytes(path))
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{path}: {error}") from None
+    model, digest = read_with_digest(path)
     print(f"{'digest':12} {'file':12} {digest}: ok")
     passed = True
     for found in verified(model, seed=seed):

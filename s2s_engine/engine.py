@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -94,12 +94,13 @@ class Engine(Pipelines):
             raise InputError(f"isa is {isa!r}, must be a name or None")
         if not isinstance(certified, bool):
             raise InputError(f"certified is {certified!r}, must be True or False")
-        self._model, self._origin, self._digest = model, origin, digest
+        self._model = model if origin is None else replace(model, tensors={})  # packed below
+        self._parameters = sum(array.size for array in model.tensors.values())
+        self._origin, self._digest = origin, digest
         self._threads, self._isa, self._certified = wanted(threads), isa, certified
         self._max_memory, self._max_queue = max_memory, max_queue
         self._inputs = Inputs(model, max_input_length)
-        self._has_decoder = "decoder" in model.graphs
-        self._has_encoder = "encoder" in model.graphs
+        self._has_encoder, self._has_decoder = (r in model.graphs for r in ("encoder", "decoder"))
         graphs = {role: to_json(graph, role) for role, graph in model.graphs.items()}
         start = -1 if model.start is None else model.start
         types = resolve(
@@ -110,7 +111,7 @@ class Engine(Pipelines):
             graphs, dict(model.tensors), start, list(model.end), types,
             screen_from=_core.SCREEN_FROM if certified else sys.maxsize,
         )  # fmt: skip
-        self._calls = Calls(model, self._inputs, self._core.inputs, self._forced)
+        self._calls = Calls(self._model, self._inputs, self._core.inputs, self._forced)
         self._workers: Any = None  # made by the first decode_async
         self._closed = False
         self._idle: list[_core.Session] = [self._new_session()]
@@ -346,7 +347,7 @@ class Engine(Pipelines):
             threads=self._threads,
             format=1,
             digest=self._digest,
-            parameters=sum(array.size for array in model.tensors.values()),
+            parameters=self._parameters,
             compute_types=self._core.compute_types,
             folded=self._core.folded,
             screened=self._core.screened,

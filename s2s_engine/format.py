@@ -4,30 +4,31 @@ is believed. Knows headers, digests and tensors' bytes; never what a graph compu
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import mmap
 import os
 import re
-import secrets
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ModelFormatError
 from .model import Model
+from .strict_json import dumps, loads
 
 MAX_HEADER = 64 << 20
 MAX_TENSORS = 4096
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 24
 MAX_MESSAGE = 2000
-# More than any size or offset has: longer numbers are an attack on int().
-MAX_DIGITS = 20
+MAPPED = 1 << 20  # bytes of a file from which memory of its own pays
 METADATA = "s2s_engine"
 ITEM_SIZE = {"F32": 4, "BF16": 2}
 STORAGES = {"float32": "F32", "bfloat16": "BF16"}
@@ -81,7 +82,7 @@ def write(model: Model, path: str | os.PathLike[str], storage: str = "float32") 
     """Writes a model file, whole or not at all; the folder must exist."""
     data = to_bytes(model, storage)
     target = Path(path)
-    temporary = target.with_name(f".s2s-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".s2s-{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -116,8 +117,8 @@ def to_bytes(model: Model, storage: str = "float32") -> bytes:
 
 def _sealed(document: dict[str, Any], entries: dict[str, Any], parts: list[bytes]) -> bytes:
     # The digest stands last in the document: the last run of zeros under this key is its place.
-    text = _dumps({**document, "sha256": NO_DIGEST.decode()})
-    header = _dumps({"__metadata__": {METADATA: text}, **entries}).encode()
+    text = dumps({**document, "sha256": NO_DIGEST.decode()})
+    header = dumps({"__metadata__": {METADATA: text}, **entries}).encode()
     header += b" " * (-len(header) % 8)
     if len(header) > MAX_HEADER:
         raise ModelFormatError(f"the header has {len(header)} bytes, at most {MAX_HEADER}")
@@ -141,7 +142,9 @@ def _check_tensors(tensors: Mapping[str, NDArray[np.float32]]) -> None:
 
 def _rounded(model: Model) -> Model:
     """The model whose weights are the nearest bfloat16 numbers, with its self-test."""
-    tensors = {name: _widened(_narrowed(w)) for name, w in model.tensors.items()}
+    tensors = {name: np.empty(w.shape, np.float32) for name, w in model.tensors.items()}
+    for name, w in model.tensors.items():
+        _widen(_narrowed(w), tensors[name])
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise ModelFormatError(
@@ -164,8 +167,10 @@ def _narrowed(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     return nearest
 
 
-def _widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    return (bits.astype("<u4") << 16).view("<f4").astype(np.float32, copy=False)
+def _widen(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    words = out.view(np.uint32)
+    words[...] = bits
+    words <<= 16
 
 
 def _stored(array: NDArray[np.float32], dtype: str) -> bytes:
@@ -179,9 +184,13 @@ def _stored(array: NDArray[np.float32], dtype: str) -> bytes:
 def read(path: str | os.PathLike[str]) -> Model:
     """The model of a file. ModelFormatError where a byte is wrong, FileNotFoundError where there
     is no file, NotImplementedError for what the format has and this version does not run."""
-    data = file_bytes(path)
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: str | os.PathLike[str]) -> tuple[Model, str]:
+    """The model, and the SHA-256 that its file carries; errors as in `read`."""
     try:
-        return from_bytes(data)
+        return _checked(_memory_of(path), own=True)
     except ModelFormatError as error:
         raise ModelFormatError(f"{os.fspath(path)}: {error}") from None
 
@@ -193,14 +202,30 @@ def from_bytes(data: Bytes) -> Model:
 
 def from_bytes_with_digest(data: Bytes) -> tuple[Model, str]:
     """The model, and the SHA-256 that its file carries."""
+    return _checked(memoryview(data).cast("B"), own=isinstance(data, bytes))
+
+
+def _checked(view: memoryview, own: bool) -> tuple[Model, str]:
+    """own: nobody will change these bytes, so that arrays may be views on them."""
     try:
-        view = memoryview(data).cast("B")
         layout = _layout(_header(view), len(view))
         _check_digest(view, layout)
-        tensors = {t.name: _tensor(view, layout.data_at, t) for t in layout.tensors}
+        tensors = _arrays(view, layout.data_at, layout.tensors, own)
         return Model.from_document(layout.document, tensors), layout.digest
     except (RecursionError, ModelFormatError) as error:
         raise _readable(error) from None
+
+
+def _memory_of(path: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a regular file: a copy, since another program could cut a mapped file short. On
+    Linux its pages are taken all at once, which is faster than one by one."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if sys.platform != "linux" or size < MAPPED:
+            return memoryview(file.read())
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        memory = memoryview(mmap.mmap(-1, size, flags))
+        return memory[: file.readinto(memory)]
 
 
 def file_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -233,7 +258,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         raise ModelFormatError(f"{os.fspath(path)}: {_readable(error)}") from None
 
 
-def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+def _opened(path: str | os.PathLike[str]) -> BufferedReader:
     # A device or a pipe could be read for ever, and opening a pipe would wait.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise ModelFormatError(f"{os.fspath(path)} is not a regular file: pass a model file")
@@ -268,7 +293,7 @@ def _layout(header: bytes, size: int) -> _Layout:
     # The library wants this byte too; JSON itself would allow space before it.
     if header[:1] != b"{":
         raise ModelFormatError("the header is no JSON object: not a safetensors file")
-    fields = _loads(header, "header")
+    fields = loads(header, "header")
     metadata = fields.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA), str):
         raise ModelFormatError(
@@ -281,7 +306,7 @@ def _layout(header: bytes, size: int) -> _Layout:
         )
     data_at = 8 + len(header)
     tensors = _tensors(fields, size - data_at)
-    document = _loads(metadata[METADATA].encode("utf-8", "surrogatepass"), METADATA)
+    document = loads(metadata[METADATA].encode("utf-8", "surrogatepass"), METADATA)
     digest = document.pop("sha256", None)
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise ModelFormatError("sha256 is missing, or not 64 digits 0-9a-f")
@@ -360,80 +385,36 @@ def _check_digest(view: memoryview, layout: _Layout) -> None:
         )
 
 
-def _tensor(view: memoryview, data_at: int, info: TensorInfo) -> NDArray[np.float32]:
-    data = view[data_at + info.start : data_at + info.stop]
-    if info.dtype == "BF16":
-        flat = _widened(np.frombuffer(data, "<u2"))
+def _arrays(
+    view: memoryview, data_at: int, tensors: tuple[TensorInfo, ...], own: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Views on the file's own bytes where these are float32 in place and never change, else on
+    one copy of all of them."""
+    raw = np.frombuffer(view, np.uint8, offset=data_at)
+    as_given = own and sys.byteorder == "little" and raw.ctypes.data % 4 == 0
+    if as_given and all(t.dtype == "F32" for t in tensors):
+        whole = raw.view(np.float32)
     else:
-        flat = np.frombuffer(data, "<f4").astype(np.float32)
-    _check_finite(info.name, flat)
-    array = flat.reshape(info.shape)
-    array.flags.writeable = False
-    return array
+        whole = np.empty(sum(math.prod(t.shape) for t in tensors), np.float32)
+        at = 0
+        for t in tensors:
+            part = whole[at : at + math.prod(t.shape)]
+            at += part.size
+            if t.dtype == "BF16":
+                _widen(raw[t.start : t.stop].view("<u2"), part)
+            else:
+                part[:] = raw[t.start : t.stop].view("<f4")
+    whole.flags.writeable = False
+    arrays, at = {}, 0
+    for t in tensors:
+        flat = whole[at : at + math.prod(t.shape)]
+        at += flat.size
+        _check_finite(t.name, flat)
+        arrays[t.name] = flat.reshape(t.shape)
+    return arrays
 
 
 def _check_finite(name: str, array: NDArray[np.float32]) -> None:
-    if not np.isfinite(array).all():
+    if not (math.isfinite(array.min()) and math.isfinite(array.max())):  # NaN is either
         at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
         raise ModelFormatError(f"tensor {name!r} holds {array[tuple(at)]} at {at}: must be finite")
-
-
-# --- JSON: no doubled keys, no NaN, no overlong numbers, UTF-8 only ---
-
-
-class _BrokenError(ValueError):
-    """What a hook refuses."""
-
-
-def _loads(data: bytes, what: str) -> dict[str, Any]:
-    """The object that `data` holds; ModelFormatError says what of `what` is wrong."""
-    try:
-        value = json.loads(
-            data.decode("utf-8", "strict"),
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-        )
-    except UnicodeDecodeError as error:
-        raise ModelFormatError(f"{what} is not UTF-8: {error}") from None
-    except RecursionError:
-        raise ModelFormatError(f"{what}: JSON is nested too deeply") from None
-    except ValueError as error:
-        raise ModelFormatError(f"{what} is not the JSON of a model file: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelFormatError(f"{what} must be a JSON object, is {type(value).__name__}")
-    return value
-
-
-def _dumps(value: object) -> str:
-    """The shortest ASCII JSON of a document, keys in their order."""
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(f"the model's document cannot be written as JSON: {error}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise _BrokenError(f"the key {key[:100]!r} stands twice")
-        result[key] = value
-    return result
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise _BrokenError(f"an integer has {len(digits)} digits, at most {MAX_DIGITS}")
-    return int(digits)
-
-
-def _float(digits: str) -> float:
-    if len(digits) > 400 or not math.isfinite(value := float(digits)):
-        raise _BrokenError(f"the number {digits[:40]} is out of range")
-    return value
-
-
-def _constant(word: str) -> float:
-    raise _BrokenError(f"{word} is not a number of JSON")

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
-from .errors import ModelFormatError
-from .format import file_bytes, from_bytes_with_digest
+from .format import from_bytes_with_digest, read_with_digest
 from .magic import format_of, is_foreign
 from .model import Model
 
@@ -37,15 +36,7 @@ def opened(source: Source, importer: str | None, options: Mapping[str, Any]) -> 
             if format_of(data) in ("model", ""):
                 return Opened(*from_bytes_with_digest(data), data)
         elif isinstance(source, (str, os.PathLike)) and not is_foreign(source):
-            return _file(source)
+            return Opened(*read_with_digest(source), str(Path(source).resolve()))
     from .importers import import_model
 
     return Opened(import_model(source, importer, **options))
-
-
-def _file(path: Path_) -> Opened:
-    try:
-        model, digest = from_bytes_with_digest(file_bytes(path))
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{os.fspath(path)}: {error}") from None
-    return Opened(model, digest, str(Path(path).resolve()))

@@ -26,6 +26,7 @@ from s2s_engine.bench import (
     cost,
     goals,
     limits,
+    loading,
     measure,
     options,
     page,
@@ -394,7 +395,11 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
         "goals": verdicts.table([result]),
         "latency": None,
         "loading": {
-            "w1": {"float32": {"load_ms": 5.0, "resident_bytes": 2000, "tensor_bytes": 1000}}
+            "w1": {
+                "float32": {"load_ms": 5.0, "resident_bytes": 1300, "weight_bytes": 1000},
+                "int8": {"load_ms": 4.9, "resident_bytes": 1311, "weight_bytes": 1000},
+            },
+            "mine": {"int8": {"load_ms": 7.0, "resident_bytes": None, "weight_bytes": 1000}},
         },
         "scaling": [
             {"name": "beam", "unit": "hypotheses", "points": [point, far], "quiet": quiet,
@@ -453,6 +458,31 @@ def test_the_page_is_self_contained_and_well_formed() -> None:
         "+11%",
     ):
         assert shown in parser.text
+
+
+def test_loads_stand_beside_their_goals() -> None:
+    assert verdicts.loaded(report()["loading"]) == [
+        ["w1", "float32", "5.0", "below 5: not reached", "0.0", "1.30", "at most 1.3: reached"],
+        ["w1", "int8", "4.9", "below 5: reached", "0.0", "1.31", "at most 1.3: not reached"],
+        ["mine", "int8", "7.0", "-", "-", "-", "-"],
+    ]
+    for made in (text.whole(report()), page.page(report())):
+        assert "at most 1.3: not reached" in made and "below 5: reached" in made
+
+
+def test_weights_are_counted_in_the_types_of_their_products() -> None:
+    types = {"a": "int8", "b": "bfloat16", "c": "float32"}
+    assert loading.weight_bytes({"a": (3, 5), "b": (2, 2), "c": (7,)}, types) == 15 + 8 + 28
+
+
+def test_a_load_is_measured_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "PROCESSES", 1)
+    model = gru_model(30, 74, hidden=32)
+    found = loading.measured(model, "int8")
+    shapes = {name: array.shape for name, array in model.tensors.items()}
+    types = Engine.load(model, compute_type="int8").info.compute_types
+    assert found["weight_bytes"] == loading.weight_bytes(shapes, types)
+    assert found["load_ms"] > 0
 
 
 def test_the_page_says_what_is_noisy_and_what_is_missing() -> None:

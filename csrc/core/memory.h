@@ -7,11 +7,20 @@
 #include <new>
 #include <utility>
 
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+#include <sys/mman.h>
+#define S2S_MAPS_MEMORY 1
+#else
+#define S2S_MAPS_MEMORY 0
+#endif
+
 namespace s2s {
 
 inline constexpr std::size_t kAlignment = 64;
 
-// Zeroed, 64-byte aligned bytes. `reserve` keeps nothing of the old content.
+// Zeroed, 64-byte aligned bytes. `reserve` keeps nothing of the old content. What is large is
+// mapped (but for the address sanitizer, which watches the heap): its pages come zeroed, all at
+// once, and go back to the system as soon as they are released, whatever else lies in the heap.
 class Memory {
  public:
   Memory() = default;
@@ -29,9 +38,8 @@ class Memory {
 
   void reserve(std::size_t bytes) {
     if (bytes <= size_) return;
-    void* fresh = ::operator new(bytes, std::align_val_t{kAlignment});
+    void* fresh = zeroed(bytes);
     release();
-    std::memset(fresh, 0, bytes);
     data_ = fresh;
     size_ = bytes;
   }
@@ -40,7 +48,33 @@ class Memory {
   float* floats() const noexcept { return static_cast<float*>(data_); }
 
  private:
-  void release() noexcept { ::operator delete(data_, std::align_val_t{kAlignment}); }
+  static constexpr std::size_t kMapped = std::size_t{1} << 17;
+
+  static bool maps(std::size_t bytes) noexcept { return S2S_MAPS_MEMORY != 0 && bytes >= kMapped; }
+
+  static void* zeroed(std::size_t bytes) {
+#if S2S_MAPS_MEMORY
+    if (maps(bytes)) {
+      void* fresh = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+      if (fresh == MAP_FAILED) throw std::bad_alloc();
+      return fresh;
+    }
+#endif
+    void* fresh = ::operator new(bytes, std::align_val_t{kAlignment});
+    std::memset(fresh, 0, bytes);
+    return fresh;
+  }
+
+  void release() noexcept {
+#if S2S_MAPS_MEMORY
+    if (maps(size_)) {
+      ::munmap(data_, size_);
+      return;
+    }
+#endif
+    ::operator delete(data_, std::align_val_t{kAlignment});
+  }
 
   void* data_ = nullptr;
   std::size_t size_ = 0;

@@ -14,6 +14,11 @@ int64_t blocks_of(const std::string& op) {
   return op == "rnn_cell" || op == "linear" ? 1 : 0;
 }
 
+// Zeros; an address of its own even where there are none.
+Memory numbers(int64_t count) {
+  return Memory(static_cast<std::size_t>(std::max<int64_t>(count, 1)) * sizeof(float));
+}
+
 }  // namespace
 
 std::vector<std::string> Folding::fold(const NodeSpec& node, const GraphSpec& graph, Call& call) {
@@ -66,31 +71,32 @@ void Folding::fold_contexts(const NodeSpec& node, Call& call, std::vector<std::s
     return;
   const int64_t rows = whole.shape[0], depth = whole.shape[1], block = rows / blocks;
   std::vector<Value> rest;
-  std::vector<bool> taken(static_cast<std::size_t>(depth), false);
+  std::vector<std::pair<int64_t, int64_t>> columns;  // of what is left: the first, and how many
   int64_t first = 0;
   for (std::size_t n = 0; n < x.size(); first += x[n++].type.size) {
     const int64_t size = x[n].type.size;
     const auto context = contexts_.find(x[n].slot);
     if (context == contexts_.end() || !pays(whole, size)) {
       rest.push_back(x[n]);
+      columns.emplace_back(first, size);
       continue;
     }
     const int64_t out = blocks == 1 ? rows : blocks * padded(block);
-    std::vector<float> part(static_cast<std::size_t>(out * size), 0.0F);
+    Memory part = numbers(out * size);
     for (int64_t i = 0; i < rows; ++i)
       std::copy_n(whole.data + i * depth + first, size,
-                  part.data() + (blocks == 1 ? i : i / block * padded(block) + i % block) * size);
+                  part.floats() + (blocks == 1 ? i : i / block * padded(block) + i % block) * size);
     call.start.push_back(
         context_of(context->second, kept(whole, {out, size}, std::move(part)), node.name));
-    std::fill_n(taken.begin() + first, size, true);
     folded.push_back(node.inputs.at("x")[n]);
   }
   if (folded.empty()) return;
-  std::vector<float> numbers;
+  Memory left = numbers(rows * joined_size(rest));
+  float* next = left.floats();
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < depth; ++k)
-      if (!taken[static_cast<std::size_t>(k)]) numbers.push_back(whole.data[i * depth + k]);
-  weight->second = kept(whole, {rows, joined_size(rest)}, std::move(numbers));
+    for (const auto& [from, size] : columns)
+      next = std::copy_n(whole.data + i * depth + from, size, next);
+  weight->second = kept(whole, {rows, joined_size(rest)}, std::move(left));
   joined->second = rest;
 }
 
@@ -110,10 +116,9 @@ void Folding::fold_query(const NodeSpec& node, const GraphSpec& graph, Call& cal
   if (rows != key.type.size || rows > kMaxBytesDepth || !pays(weight, rows) ||
       readers(graph, reference) != 1)
     return;
-  std::vector<float> across(static_cast<std::size_t>(rows * depth));
+  Memory across = numbers(rows * depth);
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < depth; ++k)
-      across[static_cast<std::size_t>(k * rows + i)] = weight.data[i * depth + k];
+    for (int64_t k = 0; k < depth; ++k) across.floats()[k * rows + i] = weight.data[i * depth + k];
   const Tensor transposed = kept(weight, {depth, rows}, std::move(across));
   keys->second = {product_of(key, transposed, node.name, steps_.end())};
   query->second = {factor->second.x};
@@ -153,12 +158,11 @@ Value Folding::product_of(const Value& values, const Tensor& weight, const std::
   return product;
 }
 
-Tensor Folding::kept(const Tensor& whole, std::vector<int64_t> shape, std::vector<float> numbers) {
-  if (numbers.empty()) numbers.push_back(0.0F);  // an address of its own
+Tensor Folding::kept(const Tensor& whole, std::vector<int64_t> shape, Memory numbers) {
   numbers_.push_back(std::move(numbers));
   const auto known = whole_.find(whole.data);
-  whole_[numbers_.back().data()] = known == whole_.end() ? whole.data : known->second;
-  return {std::move(shape), numbers_.back().data(), whole.type};
+  whole_[numbers_.back().floats()] = known == whole_.end() ? whole.data : known->second;
+  return {std::move(shape), numbers_.back().floats(), whole.type};
 }
 
 }  // namespace s2s

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/memory.h"
 #include "graph/graph.h"
 
 namespace s2s {
@@ -55,7 +56,7 @@ class Folding {
   Value context_of(const Attended& attended, const Tensor& columns, const std::string& node);
   Value product_of(const Value& values, const Tensor& weight, const std::string& node,
                    std::vector<Step>::iterator before);
-  Tensor kept(const Tensor& whole, std::vector<int64_t> shape, std::vector<float> numbers);
+  Tensor kept(const Tensor& whole, std::vector<int64_t> shape, Memory numbers);
 
   Layout& layout_;
   std::vector<Step>& steps_;
@@ -63,7 +64,7 @@ class Folding {
   bool stopped_ = false;
   std::map<SlotId, Attended> contexts_;
   std::map<SlotId, Factor> factors_;
-  std::deque<std::vector<float>> numbers_;      // of parts, until they are packed
+  std::deque<Memory> numbers_;                  // of parts, until they are packed
   std::map<const float*, const float*> whole_;  // the tensor that a part is of
 };
 

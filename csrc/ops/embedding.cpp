@@ -1,31 +1,42 @@
 #include <cstring>
+#include <memory>
 
 #include "ops/makers.h"
 
 namespace s2s {
 namespace {
 
-// Rows of the table picked by ids. The table keeps a zero row in front, for the id -1.
+// Rows of a table picked by ids. The table has a zero row in front, for the id -1, and serves all
+// operations that pick from the same weight.
+using Table = std::shared_ptr<const Memory>;
+
+Table table_of(const EmbeddingSource& source, Layout& layout) {
+  Table& table = layout.embeddings[{source.weight, source.vocabulary, source.size}];
+  if (table != nullptr) return table;
+  const int64_t stride = padded(source.size);
+  Memory rows(static_cast<std::size_t>((source.vocabulary + 1) * stride) * sizeof(float));
+  for (int64_t row = 0; row < source.vocabulary; ++row)
+    std::memcpy(rows.floats() + (row + 1) * stride, source.weight + row * source.size,
+                static_cast<std::size_t>(source.size) * sizeof(float));
+  table = std::make_shared<const Memory>(std::move(rows));
+  return table;
+}
+
 class Embedding : public Op {
  public:
-  Embedding(const EmbeddingSource& source, Reader ids, Along along, SlotId out)
-      : table_(static_cast<std::size_t>((source.vocabulary + 1) * padded(source.size)) *
-               sizeof(float)),
+  Embedding(const EmbeddingSource& source, Table table, Reader ids, Along along, SlotId out)
+      : table_(std::move(table)),
         ids_(ids),
         out_(out),
         size_(source.size),
         scale_(source.scale),
-        along_(along) {
-    for (int64_t row = 0; row < source.vocabulary; ++row)
-      std::memcpy(table_.floats() + (row + 1) * padded(size_), source.weight + row * size_,
-                  static_cast<std::size_t>(size_) * sizeof(float));
-  }
+        along_(along) {}
 
   void run(const Context& context) const noexcept override {
     const int64_t stride = padded(size_), rows = context.frame.count(along_);
     const ConstRows at = ids_.rows(context);
     const auto* ids = reinterpret_cast<const int32_t*>(at.data);
-    const float* table = table_.floats() + stride;
+    const float* table = table_->floats() + stride;
     float* out = context.floats(out_);
     if (at.index == nullptr) return copy(context, {table, stride, ids}, out, rows);
     for (int64_t r = 0; r < rows; ++r)  // ids of sentences, read by the rows of a scan's body
@@ -41,7 +52,7 @@ class Embedding : public Op {
                           .scale = scale_});
   }
 
-  Memory table_;
+  Table table_;
   Reader ids_;
   SlotId out_;
   int64_t size_;
@@ -74,7 +85,9 @@ Made make_embedding(Call& call) {
                                   static_cast<float>(call.number("scale")), x.slot};
   if (x.level == call.run_level()) out.embedding = source;
   const Reader ids = call.read(x, x.along);
-  return {std::make_unique<Embedding>(source, ids, x.along, out.slot), {{"", out}}};
+  return {
+      std::make_unique<Embedding>(source, table_of(source, call.layout()), ids, x.along, out.slot),
+      {{"", out}}};
 }
 
 Made make_constant(Call& call) {

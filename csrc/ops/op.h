@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <variant>
 #include <vector>
 
@@ -200,6 +201,8 @@ struct Layout {
   std::set<const float*> multiplied;       // matrices of products
   std::size_t step_bytes = 0;              // of those of the row level, packed
   std::map<const float*, int64_t> tables;  // those with an embedding folded in: its columns
+  // Rows of embeddings by weight, ids and size, until all are made.
+  std::map<std::tuple<const float*, int64_t, int64_t>, std::shared_ptr<const Memory>> embeddings;
   SlotId add(Level level, Along along, int64_t width) {
     slots.push_back({level, along, width});
     return static_cast<SlotId>(slots.size()) - 1;

@@ -13,6 +13,8 @@ namespace {
 
 // Tables above this many floats cost more memory than their product costs time.
 constexpr int64_t kFoldLimit = int64_t{1} << 20;
+// Columns that are packed at once: a cache line of an output's weights.
+constexpr int64_t kRun = 16;
 
 // An embedding at the front that this operation reads as it stands: ids of its own items or
 // positions, few enough of them.
@@ -23,11 +25,41 @@ bool folds(const Value& first, Level level, Along along, int64_t width) {
 
 // Whether rounding to bfloat16 changes no weight: their low halves are zero.
 bool exact_in_bfloat16(const Matrix& m) {
-  for (int64_t i = 0; i < m.blocks * m.block_size; ++i)
-    for (int64_t k = 0; k < m.used; ++k)
-      if ((std::bit_cast<uint32_t>(m.weight[i * m.depth + m.first + k]) & 0xFFFF) != 0)
-        return false;
-  return true;
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < m.blocks * m.block_size && (bits & 0xFFFF) == 0; ++i) {
+    const float* row = m.row(0, i);
+    for (int64_t k = 0; k < m.used; ++k) bits |= std::bit_cast<uint32_t>(row[k]);
+  }
+  return (bits & 0xFFFF) == 0;
+}
+
+// The largest |x| that is a number; bits of floats of one sign have the floats' order.
+float largest_of(const float* x, int64_t count) {
+  int32_t largest = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    const auto bits = std::bit_cast<int32_t>(x[k]) & 0x7FFFFFFF;
+    largest = std::max(largest, bits > 0x7F800000 ? 0 : bits);
+  }
+  return std::bit_cast<float>(largest);
+}
+
+// The integer nearest to x, ties to even, for |x| < 2^22; 0 for a NaN. A sum that begins with
+// 1.5 * 2^23 has it in its last bits.
+int32_t nearest_integer(float x) {
+  constexpr float kShift = 0x1.8p23F;
+  const auto bits = std::bit_cast<int32_t>(x + kShift);
+  return (bits & 0x7FFFFFFF) > 0x7F800000 ? 0 : bits - std::bit_cast<int32_t>(kShift);
+}
+
+// Those of x times a factor, as bytes; gives their sum.
+int32_t rounded(const float* x, float factor, int64_t count, int8_t* bytes) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    const int32_t byte = nearest_integer(x[k] * factor);
+    bytes[k] = static_cast<int8_t>(byte);
+    sum += byte;
+  }
+  return sum;
 }
 
 // The nearest bfloat16, ties to even; for finite weights, which may become infinite.
@@ -69,14 +101,17 @@ int64_t Join::fill(const Context& context, Segment* segments) const noexcept {
   return count;
 }
 
-// Calls pack(row, panel, lane) for each output: its weights and its place.
+// Calls pack(weights, panel, lane, first, count) for each output and run of columns: what a run of
+// a panel's outputs writes lies near.
 template <typename Pack>
-void Product::pack_rows(const Matrix& m, const Pack& pack) {
+void Product::pack_rows(const Matrix& m, int64_t run, const Pack& pack) {
   const int64_t block_panels = padded(m.block_size) / kLanes;
   for (int64_t panel = 0; panel < panels_; ++panel) {
     const int64_t begin = panel % block_panels * kLanes;
     const int64_t end = std::min(begin + kLanes, m.block_size);
-    for (int64_t i = begin; i < end; ++i) pack(m.row(panel / block_panels, i), panel, i - begin);
+    for (int64_t k = 0; k < depth_; k += run)
+      for (int64_t i = begin; i < end; ++i)
+        pack(m.row(panel / block_panels, i) + k, panel, i - begin, k, std::min(run, depth_ - k));
   }
 }
 
@@ -100,44 +135,39 @@ Product::Product(Call& call, const Matrix& m, Along along) : Product(m) {
 void Product::pack_floats(const Matrix& m) {
   weight_.reserve(grouped_bytes<float>(panels_, depth_));
   float* weight = weight_.floats();
-  pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
-    float* line = weight + grouped<float>(panel, depth_);
-    for (int64_t k = 0; k < depth_; ++k) line[k * kGroupLine<float> + lane] = row[k];
+  pack_rows(m, kRun, [&](const float* row, int64_t panel, int64_t lane, int64_t k, int64_t count) {
+    float* line = weight + grouped<float>(panel, depth_) + k * kGroupLine<float> + lane;
+    for (int64_t j = 0; j < count; ++j) line[j * kGroupLine<float>] = row[j];
   });
 }
 
 void Product::pack_words(const Matrix& m) {
   weight_.reserve(grouped_bytes<uint16_t>(panels_, depth_));
   auto* words = reinterpret_cast<uint16_t*>(weight_.bytes());
-  pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
-    uint16_t* line = words + grouped<uint16_t>(panel, depth_);
+  pack_rows(m, kRun, [&](const float* row, int64_t panel, int64_t lane, int64_t k, int64_t count) {
     const int64_t word = lane < 16 ? 2 * lane : 2 * lane - 31;
-    for (int64_t k = 0; k < depth_; ++k)
-      line[k * kGroupLine<uint16_t> + word] = nearest_bfloat16(row[k]);
+    uint16_t* line = words + grouped<uint16_t>(panel, depth_) + k * kGroupLine<uint16_t> + word;
+    for (int64_t j = 0; j < count; ++j) line[j * kGroupLine<uint16_t>] = nearest_bfloat16(row[j]);
   });
 }
 
 void Product::pack_bytes(const Matrix& m) {
-  const int64_t groups = (depth_ + 3) / 4;
+  const int64_t depth = depth_, groups = (depth + 3) / 4;
   weight_.reserve(static_cast<std::size_t>(panels_ * groups * 4 * kLanes));
   scale_.reserve(static_cast<std::size_t>(width()) * sizeof(float));
   offset_.reserve(static_cast<std::size_t>(width()) * sizeof(int32_t));
   auto* weight = reinterpret_cast<int8_t*>(weight_.bytes());
   auto* offset = reinterpret_cast<int32_t*>(offset_.bytes());
-  pack_rows(m, [&](const float* row, int64_t panel, int64_t lane) {
+  std::vector<int8_t> whole(static_cast<std::size_t>(groups * 4), 0);
+  pack_rows(m, depth, [&](const float* row, int64_t panel, int64_t lane, int64_t, int64_t) {
     const int64_t output = panel * kLanes + lane;
-    int8_t* bytes = weight + (panel * groups * kLanes + lane) * 4;
-    float largest = 0.0F;
-    for (int64_t k = 0; k < depth_; ++k) largest = std::max(largest, std::abs(row[k]));
+    const float largest = largest_of(row, depth);
     scale_.floats()[output] = largest / 127.0F;
     const float inverse = largest >= 0x1p-100F ? 127.0F / largest : 0.0F;
-    int32_t sum = 0;
-    for (int64_t k = 0; k < depth_; ++k) {
-      const auto byte = static_cast<int8_t>(std::lrint(row[k] * inverse));
-      bytes[k / 4 * 4 * kLanes + k % 4] = byte;
-      sum += byte;
-    }
-    offset[output] = -128 * sum;
+    offset[output] = -128 * rounded(row, inverse, depth, whole.data());
+    int8_t* bytes = weight + (panel * groups * kLanes + lane) * 4;
+    for (int64_t k = 0; k < groups; ++k)
+      std::memcpy(bytes + k * 4 * kLanes, whole.data() + k * 4, 4);
   });
 }
 

@@ -79,7 +79,7 @@ class Product {
                  ConstRows init, Rows out, Activation activation) const noexcept;
   static Linear part_of(const Linear& whole, int64_t first, int64_t count) noexcept;
   template <typename Pack>
-  void pack_rows(const Matrix& matrix, const Pack& pack);
+  void pack_rows(const Matrix& matrix, int64_t run, const Pack& pack);
   void pack_floats(const Matrix& matrix);
   void pack_words(const Matrix& matrix);
   void pack_bytes(const Matrix& matrix);

@@ -278,21 +278,9 @@ def _scaling(report: dict[str, Any]) -> str:
 
 
 def _loading(report: dict[str, Any]) -> str:
-    rows = []
-    for name, types in report["loading"].items():
-        for type_, found in types.items():
-            taken = found["resident_bytes"]
-            rows.append(
-                [
-                    name,
-                    type_,
-                    f"{found['load_ms']:.1f} ms",
-                    "-" if taken is None else f"{taken / 1e6:.1f} MB",
-                    "-" if taken is None else f"{taken / found['tensor_bytes']:.2f}",
-                ]
-            )
-    head = ["", "weights", "load", "memory taken", "over the float32 weights"]
-    return "<h2>Loading</h2><p>In a process of its own, from a file.</p>" + table(head, rows)
+    note = "From a file, medians of processes of their own; weights in the types of their products."
+    listed = table(verdicts.LOADING, verdicts.loaded(report["loading"]))
+    return f"<h2>Loading</h2><p>{note}</p>{listed}"
 
 
 def _limits_note(report: dict[str, Any]) -> str:

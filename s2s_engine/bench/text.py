@@ -42,7 +42,10 @@ def goals(report: dict[str, Any]) -> str:
     """A table as wide as its longest cells; what is left stands in each result."""
     if not report["goals"]:
         return "No ratio was measured that a goal is set for (see --peers)."
-    rows = [list(verdicts.HEAD), *map(verdicts.cells, report["goals"])]
+    return _columns([list(verdicts.HEAD), *map(verdicts.cells, report["goals"])])
+
+
+def _columns(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -118,17 +121,7 @@ def _profile(row: dict[str, Any]) -> str:
 
 
 def loading(report: dict[str, Any]) -> str:
-    lines = [f"{'loading':20}{'type':12}{'ms':>8}{'MB taken':>10}{'of float32 weights':>20}"]
-    for name, types in report["loading"].items():
-        for type_, found in types.items():
-            taken = found["resident_bytes"]
-            memory = (
-                ""
-                if taken is None
-                else f"{taken / 1e6:10.1f}{taken / found['tensor_bytes']:19.2f}x"
-            )
-            lines.append(f"{name:20}{type_:12}{found['load_ms']:8.1f}{memory}")
-    return "\n".join(lines)
+    return _columns([list(verdicts.LOADING), *verdicts.loaded(report["loading"])])
 
 
 def kernels(report: dict[str, Any]) -> str:

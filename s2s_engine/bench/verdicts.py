@@ -12,6 +12,7 @@ HEAD = (
     "workload", "threads", "weights", "times as fast as", "measured (quartiles)", "floor", "goal",
     "verdict", "limit / time", "most of what is left",
 )  # fmt: skip
+LOADING = ("loading", "weights", "ms", "goal", "MB taken", "over the weights", "goal")
 
 
 def verdict(ratio: float, goal: float, floor: float | None) -> str:
@@ -81,3 +82,28 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         "-" if row["share"] is None else f"{row['share']:.0%}",
         row["left"].removeprefix("most of what is left: ") or "-",
     ]
+
+
+def loaded(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Rows under LOADING: by workload and compute type, what a load took."""
+    return [
+        [name, type_, f"{one['load_ms']:.1f}", _load(goals.LOAD_MS.get(name), one), *_memory(one)]
+        for name, types in found.items()
+        for type_, one in types.items()
+    ]
+
+
+def _load(goal: float | None, one: Mapping[str, Any]) -> str:
+    return "-" if goal is None else f"below {goal:g}: {_reached(one['load_ms'] < goal)}"
+
+
+def _memory(one: Mapping[str, Any]) -> list[str]:
+    if one["resident_bytes"] is None:
+        return ["-", "-", "-"]
+    over = one["resident_bytes"] / one["weight_bytes"]
+    goal = f"at most {goals.MEMORY:g}: {_reached(over <= goals.MEMORY)}"
+    return [f"{one['resident_bytes'] / 1e6:.1f}", f"{over:.2f}", goal]
+
+
+def _reached(good: bool) -> str:
+    return "reached" if good else "not reached"

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from ...errors import ModelFormatError
-from ...format import _loads
+from ...strict_json import loads
 from .archives import Archive, Source, load
 from .hdf5_process import Answer, read_hdf5
 
@@ -79,6 +79,6 @@ def _with_config(file: Answer, where: str) -> KerasFile:
 
 def _json(data: bytes, where: str, member: str) -> dict[str, Any]:
     try:
-        return _loads(data, member)
+        return loads(data, member)
     except ModelFormatError as error:
         raise ModelFormatError(f"{where}: {error}") from None
