@@ -103,9 +103,11 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
       if (begin == end) return;
     }
   }
-  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) == 4)
+  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) == 4) {
+    if (a.near) return walk<R, 2, 3>(a, weights, row, begin, end);
     if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kNear)
       return walk<R, kNearPanels, kNearPanels - 1>(a, weights, row, begin, end);
+  }
   walk<R, P, widest>(a, weights, row, begin, end);
 }
 

@@ -122,7 +122,7 @@ struct Context {
   float* const* slots;
   Team* team = nullptr;  // shares large products; nullptr: the caller alone
   Interruption* interruption = nullptr;
-  bool back = false;  // products are read from their end
+  bool near = false, back = false;  // weights lie in the second cache; are read from their end
 
   // What loops over positions ask, at some of them: whatever they leave is not looked at any more.
   bool interrupted(int32_t position) const noexcept {
@@ -131,6 +131,7 @@ struct Context {
   // Products are read there and back.
   Context in_step(int32_t step) const noexcept {
     Context other = *this;
+    other.near = true;
     other.back = step % 2 == 1;
     return other;
   }
