@@ -114,6 +114,7 @@ def predict(point: Point, engine: Engine, machine: cost.Machine | None) -> float
         beam=point.beam,
         batch=point.batch,
         types=engine.info.compute_types,
+        screened=engine.info.screened,
     )
     seconds = cost.limit(stages, machine)
     return None if seconds is None else seconds * 1e6
