@@ -234,6 +234,7 @@ void Team::measure_distance() noexcept {
   int64_t farthest = 0;
   for (int member = 1; member < members_; ++member) {
     Share& share = share_of(member);
+    if (share.done.load(std::memory_order_relaxed) == 0) continue;  // it may be on its way
     int64_t nearest = std::numeric_limits<int64_t>::max();
     for (int time = 0; time < 4; ++time) {
       const auto begin = Clock::now();
