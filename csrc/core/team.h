@@ -17,7 +17,7 @@ namespace s2s {
 struct Worker;
 
 // A member's share of the work at hand. All that a worker waits for and then needs to know of it
-// lies in this line: a line takes some 50 ns from one CPU to another, and 200 where they have no
+// lies in this line: a line takes some 25 ns from one CPU to another, and 200 where they have no
 // cache in common.
 struct alignas(64) Share {
   using Function = void (*)(const void* body, int64_t part, int member) noexcept;
