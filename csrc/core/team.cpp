@@ -151,8 +151,8 @@ void Team::resize(int threads, int64_t member_bytes) {
 }
 
 int Team::members_for(int64_t bytes) noexcept {
-  const int64_t members = std::min<int64_t>(threads_, bytes / (member_bytes_ * far_));
-  if (members < 2) return 1;
+  const int64_t members = worth(bytes);
+  if (members == 1) return 1;
   if (missed_ >= kPatience * member_bytes_ || promised_ >= kPromise * member_bytes_)
     return static_cast<int>(members);
   missed_ += saved(bytes);
@@ -183,9 +183,9 @@ bool Team::gather() noexcept {
 }
 
 void Team::rest() noexcept {
-  if (!workers_.empty() && !measured_) found_distance(kNowhere);
+  if (!workers_.empty() && !came_) found_distance(kNowhere);
   if (far_ > 1 && rests_++ == holds_) far_ = 1;
-  gathered_ = measured_ = false;
+  gathered_ = came_ = measured_ = false;
   missed_ = promised_ = 0;
   if (workers_.empty()) return;
   Pool& all = pool();
@@ -224,23 +224,26 @@ void Team::share(int64_t parts, int members, Share::Function function, const voi
     if (done == parts) break;
     wait(turn);
   }
-  if (!measured_ && mine < parts) measure_distance();
+  if (mine == parts) return;
+  came_ = true;
+  if (!measured_) measure_distance();
 }
 
-// While the workers wait, soon after they came.
+// While the workers wait, soon after they came; of those that sleep again, another time.
 void Team::measure_distance() noexcept {
   using Clock = std::chrono::steady_clock;
-  measured_ = true;
   int64_t farthest = 0;
   for (int member = 1; member < members_; ++member) {
     Share& share = share_of(member);
     if (share.done.load(std::memory_order_relaxed) == 0) continue;  // it may be on its way
+    const std::atomic<uint32_t>& asleep = workers_[static_cast<std::size_t>(member - 1)]->asleep;
     int64_t nearest = std::numeric_limits<int64_t>::max();
     for (int time = 0; time < 4; ++time) {
       const auto begin = Clock::now();
       const uint32_t question = share.asked.load(std::memory_order_relaxed) + 1;
       share.asked.store(question, std::memory_order_relaxed);
       for (int turn = 0; share.answered.load(std::memory_order_relaxed) != question; ++turn) {
+        if (asleep.load(std::memory_order_relaxed) != 0) return;
         if (turn == kSpins) return found_distance(kNowhere);  // perhaps on the caller's CPU
         relax();
       }
@@ -252,6 +255,7 @@ void Team::measure_distance() noexcept {
 }
 
 void Team::found_distance(int64_t nanoseconds) noexcept {
+  measured_ = true;
   far_ = nanoseconds < 3 * kNear ? 1 : nanoseconds / kNear;
   holds_ = far_ == 1 ? 1 : std::min(2 * holds_, kRests);
   rests_ = 0;

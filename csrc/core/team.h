@@ -8,6 +8,7 @@
 // it has begun. No more threads work in teams at once than there are CPUs for them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -68,6 +69,10 @@ class Team {
   void resize(int threads, int64_t member_bytes);
   int threads() const noexcept { return threads_; }
 
+  // The members that work of so many bytes would be worth.
+  int64_t worth(int64_t bytes) const noexcept {
+    return std::clamp<int64_t>(bytes / (member_bytes_ * far_), 1, threads_);
+  }
   // The members that work of so many bytes is worth, which the caller is about to do.
   int members_for(int64_t bytes) noexcept;
   // The caller is about to do work of so many bytes so many times.
@@ -111,9 +116,9 @@ class Team {
   int64_t member_bytes_ = kMemberBytes;
   // Since the last rest: what a second member would have saved, and will save at least.
   int64_t missed_ = 0, promised_ = 0;
-  int64_t far_ = 1;            // times kNear, when it was last found
-  int rests_ = 0, holds_ = 1;  // since then, and for how many
-  bool measured_ = false;
+  int64_t far_ = 1;                       // times kNear, when it was last found
+  int rests_ = 0, holds_ = 1;             // since then, and for how many
+  bool came_ = false, measured_ = false;  // a worker; how far they are, since the last rest
   bool gathered_ = false;
   int caller_ = 0;  // 1: this team counts its caller as busy
   std::vector<Worker*> workers_;
