@@ -71,6 +71,7 @@ def check_names(engine: Engine, found: dict[str, Any]) -> None:
     assert len(set(keys)) == len(keys)
     model = engine._model
     known = {f"{role}.{node.name}" for role, graph in model.graphs.items() for node in graph.nodes}
+    keys = [(node, when) for name, when in keys for node in name.split(profile.SIDE_BY_SIDE)]
     assert {name for name, _ in keys if "," not in name} <= known  # a comma: copies of the plan
     parts = cost.parts(model, positions=3, steps=found["steps"], screened=engine.info.screened)
     worked = {(p.node, "sentence" if p.when == "sentence" else "step") for p in parts}
@@ -87,6 +88,19 @@ def test_every_node_is_named_once_and_no_bit_changes(model: Model, beam: int, th
         found = profiled(engine, [[4, 5, 6]], beam, threads)
         check_names(engine, found)
         assert found["steps"] >= 1
+
+
+def test_directions_of_a_layer_are_named_together_and_so_are_their_limits() -> None:
+    both = f"encoder.lstm{profile.SIDE_BY_SIDE}encoder.lstm_2"
+    with Engine.load(MODELS["luong"]()) as engine:
+        assert (both, "sentence") in [
+            (n, when) for n, when, _ in profiled(engine, [[4]], 1)["nodes"]
+        ]
+    limits = {("encoder.lstm", "sentence"): 2e-6, ("encoder.lstm_2", "sentence"): 3e-6}
+    assert profile.least_of(both, "sentence", limits) == pytest.approx(5e-6)
+    limits["encoder.lstm", "sentence"] = None
+    assert profile.least_of(both, "sentence", limits) is None
+    assert profile.least_of("encoder.lstm_2", "sentence", limits) == 3e-6
 
 
 def test_what_is_folded_is_made_once_a_sentence_under_its_readers_name() -> None:

@@ -7,6 +7,7 @@
 #include "core/errors.h"
 #include "graph/folding.h"
 #include "graph/readers.h"
+#include "graph/side_by_side.h"
 #include "ops/product.h"
 #include "ops/scan.h"
 
@@ -405,18 +406,18 @@ class Planner {
       if (step->level == Level::row) keep(step->reads);
       kept.push_back(std::move(*step));
     }
-    for (auto step = kept.rbegin(); step != kept.rend(); ++step) {
-      plan_.nodes[step->op.get()] = step->node;
-      if (auto* screened = dynamic_cast<ScreenedLinear*>(step->op.get())) {
-        plan_.screened.reset(screened);
+    std::reverse(kept.begin(), kept.end());
+    for (Step& step : side_by_side(std::move(kept))) {
+      plan_.nodes[step.op.get()] = step.node;
+      if (auto* screened = dynamic_cast<ScreenedLinear*>(step.op.get())) {
         plan_.screened_bytes = screened->bytes();
-        static_cast<void>(step->op.release());
+        plan_.screened.reset(static_cast<ScreenedLinear*>(step.op.release()));
         continue;
       }
-      auto& ops = step->level == Level::fixed      ? plan_.fixed_ops
-                  : step->level == Level::sentence ? plan_.sentence_ops
-                                                   : plan_.row_ops;
-      ops.push_back(std::move(step->op));
+      auto& ops = step.level == Level::fixed      ? plan_.fixed_ops
+                  : step.level == Level::sentence ? plan_.sentence_ops
+                                                  : plan_.row_ops;
+      ops.push_back(std::move(step.op));
     }
   }
 

@@ -2,6 +2,7 @@
 // items. Knows kinds, spaces and the arena; never tokens as text, search or files.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -112,6 +113,14 @@ struct Frame {
   int64_t count(Along along) const noexcept {
     return along == kItems ? items : positions[along].count;
   }
+  // Positions of the longest item.
+  int32_t longest(Along along) const noexcept {
+    const int32_t* offsets = positions[along].offsets;
+    int32_t found = 0;
+    for (int32_t item = 0; item < items; ++item)
+      found = std::max(found, offsets[item + 1] - offsets[item]);
+    return found;
+  }
 };
 
 // What an Op runs against: one frame, the slots' addresses, one kernel table, one team.
@@ -148,6 +157,14 @@ class Op {
 };
 
 class Call;
+
+// What runs position after position, each of them needing the one before.
+class Layer : public Op {
+ public:
+  virtual int64_t positions(const Frame& frame) const noexcept = 0;
+  // Bytes of weights that each of them streams (Product::cost).
+  virtual int64_t position_bytes(const Frame& frame) const noexcept = 0;
+};
 
 // An attention, which can give the contexts of more than its own values.
 class Attending : public Op {

@@ -65,6 +65,8 @@ class Product {
   // out[r] = activation(init[r] + W [segments][r])
   void run(const Context& context, std::span<const Segment> segments, int64_t rows, ConstRows init,
            Rows out, Activation activation) const noexcept;
+  // What a run of so many rows takes, as bytes that are streamed.
+  int64_t cost(int64_t rows) const noexcept;
   // Tells the team that so many runs are to come.
   void promise(const Context& context, int64_t rows, int64_t times) const noexcept {
     if (context.team != nullptr) context.team->promise(cost(rows), times);
@@ -83,7 +85,6 @@ class Product {
   void pack_floats(const Matrix& matrix);
   void pack_words(const Matrix& matrix);
   void pack_bytes(const Matrix& matrix);
-  int64_t cost(int64_t rows) const noexcept;
   void share(const Context& context, const Linear& whole, int members) const noexcept;
 
   Memory weight_;

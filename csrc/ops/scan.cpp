@@ -18,12 +18,8 @@ class Scan : public Op {
   }
 
   void run(const Context& context) const noexcept override {
-    const Frame& frame = context.frame;
-    const int32_t* offsets = frame.positions[parts_.along].offsets;
     start(context);
-    int32_t longest = 0;
-    for (int32_t item = 0; item < frame.items; ++item)
-      longest = std::max(longest, offsets[item + 1] - offsets[item]);
+    const int32_t longest = context.frame.longest(parts_.along);
     for (int32_t t = 0; t < longest && !context.interrupted(t); ++t) {
       load(context, t);
       for (const auto& op : parts_.body) op->run(context);

@@ -17,6 +17,7 @@ ROUNDS, FEWEST, SECONDS = 48, 5, 6.0
 LONG = 0.05  # seconds of a decode beside which the caches before it are nothing
 # What a decode does beside its nodes, as the core names it, and all that is not the core's.
 PARTS = ("begin", "states", "rank", "search")
+SIDE_BY_SIDE = " + "  # between the names of nodes that threads may run at once
 OUTSIDE, OTHERS = "outside the core", "outside the core, and other threads"
 Clock = time.perf_counter
 
@@ -86,7 +87,7 @@ def summary(
     for (name, when), us in zip(
         [*names, *((part, "") for part in (*PARTS, rest))], medians.tolist(), strict=True
     ):
-        least = None if limits is None else limits.get((name, when or "step"), 0.0)
+        least = None if limits is None else least_of(name, when or "step", limits)
         limit = None if least is None else least * 1e6
         nodes.append(
             {
@@ -101,6 +102,12 @@ def summary(
     nodes.sort(key=left_of, reverse=True)
     clock = float(np.median([one["clock"] for one in taken])) * 1e9
     return {"decodes": len(taken), "decode_us": whole, "clock_ns": clock, "nodes": nodes}
+
+
+def least_of(name: str, when: str, limits: Limits) -> float | None:
+    """Seconds that the machine takes for a node, or for nodes that run side by side."""
+    known = [limits.get((node, when), 0.0) for node in name.split(SIDE_BY_SIDE)]
+    return sum(one for one in known if one is not None) if None not in known else None
 
 
 def left_of(node: Mapping[str, Any]) -> float:
