@@ -22,6 +22,7 @@
 #include "core/isa.h"
 #include "core/memory.h"
 #include "limits.h"
+#include "ops/product.h"
 
 namespace {
 
@@ -192,6 +193,7 @@ Linear product(int64_t rows, int64_t depth, int64_t outputs, int64_t size) {
   linear.out = {operand(rows * outputs), outputs, nullptr};
   linear.rows = rows;
   linear.panels = outputs / kLanes;
+  linear.far = outputs * depth * size > static_cast<int64_t>(Product::kFar);
   return linear;
 }
 

@@ -143,9 +143,11 @@ class Session : private StepModel {
   LogSoftmax log_softmax(const Normaliser32& found, const char* what, int64_t where,
                          int32_t sentence) const;
   Context context(const Frame& frame) noexcept {
-    const Context found = {kernels_,           frame,  frames_.sentences(),
-                           workspace_.slots(), &team_, interruption_};
-    return plan_.turns && frame.steps != nullptr ? found.in_step(frame.steps[0]) : found;
+    Context found = {kernels_,           frame,  frames_.sentences(),
+                     workspace_.slots(), &team_, interruption_};
+    if (frame.steps == nullptr) return found;
+    found.far = plan_.step_bytes > Product::kFar;
+    return plan_.step_bytes <= Product::kTurns ? found.in_step(frame.steps[0]) : found;
   }
 
   std::shared_ptr<const Model> model_;

@@ -49,7 +49,7 @@ class Planner {
     plan_.slots = std::move(layout_.slots);
     plan_.lengths = std::move(layout_.lengths);
     plan_.row_maps = layout_.row_maps;
-    plan_.turns = layout_.step_bytes <= Product::kTurns;
+    plan_.step_bytes = layout_.step_bytes;
     return std::move(plan_);
   }
 

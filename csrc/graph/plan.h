@@ -56,10 +56,10 @@ struct Plan {
   SlotId token = -1;
   SlotId step = -1;
   int64_t step_bound = 0;
-  bool turns = false;       // products of the row level are read there and back
-  Value logits;             // vector of the decoder
-  bool normalised = false;  // these are log-probabilities already
-  Value alignment;          // slot -1 where the decoder has none
+  std::size_t step_bytes = 0;                        // of the weights that a step multiplies
+  Value logits;                                      // vector of the decoder
+  bool normalised = false;                           // these are log-probabilities already
+  Value alignment;                                   // slot -1 where the decoder has none
   std::map<std::string, ComputeType> compute_types;  // what each tensor is multiplied in
   std::map<std::string, int64_t> float_columns;      // folded first columns, which no type changes
   std::map<std::string, std::vector<std::string>> folded;  // by graph.node: what is not multiplied

@@ -90,7 +90,7 @@ struct Linear {
   int64_t first = 0;
   int64_t panels = 0;
   Activation activation = Activation::identity;
-  bool near = false;  // the second cache may hold the weights: what is fastest from there
+  bool far = false;   // the weights come from memory: what is fastest from there
   bool back = false;  // few rows: the last panels first
 };
 

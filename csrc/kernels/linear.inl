@@ -4,9 +4,9 @@
 
 inline constexpr int64_t kBlock = 64;  // terms; the last block of a segment takes what is left
 
-// Registers first ... first + U - 1 of each panel's line. noinline: each tile keeps its own
-// registers.
-template <int R, int P, int U, int first, class Weight>
+// Registers first ... first + U - 1 of each panel's line; F: lines are fetched ahead. noinline:
+// each tile keeps its own registers.
+template <int R, int P, int U, int first, bool F, class Weight>
 [[gnu::noinline]] void tile(const Linear& a, const Weight* weights, int64_t row,
                             int64_t panel) noexcept {
   static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
@@ -39,7 +39,7 @@ template <int R, int P, int U, int first, class Weight>
       }
 #pragma GCC unroll 2
       for (; k < end; ++k) {
-        if constexpr (R > 2) fetch_ahead<P>(weight, stride);
+        if constexpr (F) fetch_ahead<R, P>(weight, stride);
         multiply_add<R, P, U, first>(sum, weight, stride, x, k);
         weight += kGroupLine<Weight>;
       }
@@ -59,32 +59,32 @@ template <int R, int P, int U, int first, class Weight>
   }
 }
 
-template <int R, int P, class Weight>
+template <int R, int P, bool F, class Weight>
 inline void panel_tile(const Linear& a, const Weight* weights, int64_t row,
                        int64_t panel) noexcept {
   constexpr int U = tile_vectors<Weight, R>();
-  tile<R, P, U, 0>(a, weights, row, panel);
-  if constexpr (U < kVectors) tile<R, P, U, U>(a, weights, row, panel);
+  tile<R, P, U, 0, F>(a, weights, row, panel);
+  if constexpr (U < kVectors) tile<R, P, U, U, F>(a, weights, row, panel);
 }
 
-template <int R, int P, class Weight>
+template <int R, int P, bool F, class Weight>
 inline void last_panels(const Linear& a, const Weight* weights, int64_t row, int64_t panel,
                         int64_t count) noexcept {
-  if (count == P) return panel_tile<R, P>(a, weights, row, panel);
-  if constexpr (P > 1) last_panels<R, P - 1>(a, weights, row, panel, count);
+  if (count == P) return panel_tile<R, P, F>(a, weights, row, panel);
+  if constexpr (P > 1) last_panels<R, P - 1, F>(a, weights, row, panel, count);
 }
 
 // Tiles of P panels, and one of the last ones, `widest` at most. There and back: what a product
 // reads last lies nearest when it comes again, and is read first then.
-template <int R, int P, int widest, class Weight>
+template <int R, int P, int widest, bool F, class Weight>
 inline void walk(const Linear& a, const Weight* weights, int64_t row, int64_t begin,
                  int64_t end) noexcept {
   const int64_t tiles = end - begin > widest ? (end - begin - widest + P - 1) / P : 0;
   const int64_t rest = begin + tiles * P;
-  if (a.back && rest < end) last_panels<R, widest>(a, weights, row, rest, end - rest);
+  if (a.back && rest < end) last_panels<R, widest, F>(a, weights, row, rest, end - rest);
   for (int64_t n = 0; n < tiles; ++n)
-    panel_tile<R, P>(a, weights, row, begin + (a.back ? tiles - 1 - n : n) * P);
-  if (!a.back && rest < end) last_panels<R, widest>(a, weights, row, rest, end - rest);
+    panel_tile<R, P, F>(a, weights, row, begin + (a.back ? tiles - 1 - n : n) * P);
+  if (!a.back && rest < end) last_panels<R, widest, F>(a, weights, row, rest, end - rest);
 }
 
 // R rows, panels begin ... end-1.
@@ -98,17 +98,21 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
   if constexpr (aligned > 1) {
     if (const int64_t before = (a.first + begin) % aligned; before != 0) {
       const int64_t count = aligned - before < end - begin ? aligned - before : end - begin;
-      last_panels<R, aligned - 1>(a, weights, row, begin, count);
+      last_panels<R, aligned - 1, (R > 2)>(a, weights, row, begin, count);
       begin += count;
       if (begin == end) return;
     }
   }
-  if constexpr (R == 1 && kWidth == 16 && sizeof(Weight) == 4) {
-    if (a.near) return walk<R, 2, 3>(a, weights, row, begin, end);
-    if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kNear)
-      return walk<R, kNearPanels, kNearPanels - 1>(a, weights, row, begin, end);
+  if constexpr (R < 3) {
+    constexpr bool floats = kWidth == 16 && sizeof(Weight) == 4;  // two panels are one stream
+    if constexpr (floats && R == 1) {
+      if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kFirstCache)
+        return walk<R, kFirstPanels, kFirstPanels - 1, false>(a, weights, row, begin, end);
+    }
+    if (!a.far)
+      return walk < R, floats ? 2 : P, floats ? 3 : widest, true > (a, weights, row, begin, end);
   }
-  walk<R, P, widest>(a, weights, row, begin, end);
+  walk<R, P, widest, (R > 2)>(a, weights, row, begin, end);
 }
 
 template <int R, class Weight>

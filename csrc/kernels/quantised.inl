@@ -54,7 +54,7 @@ constexpr int chains() {
 }
 
 // noinline: each tile keeps its own registers.
-template <int R, int P, int U, int first>
+template <int R, int P, int U, int first, bool F>
 [[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row,
                             int64_t panel) noexcept {
   constexpr int64_t line = kLine<int8_t>;
@@ -86,7 +86,7 @@ template <int R, int P, int U, int first>
   for (; k + C <= groups; k += C) {
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
-      if constexpr (R > 2) fetch_ahead<P>(weight, stride);
+      if constexpr (F) fetch_ahead<R, P>(weight, stride);
       multiply_add<R, P, U, first>(sum[c], weight, stride, x, k + c);
       weight += line;
     }

@@ -131,7 +131,7 @@ struct Context {
   float* const* slots;
   Team* team = nullptr;  // shares large products; nullptr: the caller alone
   Interruption* interruption = nullptr;
-  bool near = false, back = false;  // weights lie in the second cache; are read from their end
+  bool far = false, back = false;  // weights come from memory; are read from their end
 
   // What loops over positions ask, at some of them: whatever they leave is not looked at any more.
   bool interrupted(int32_t position) const noexcept {
@@ -140,7 +140,6 @@ struct Context {
   // Products are read there and back.
   Context in_step(int32_t step) const noexcept {
     Context other = *this;
-    other.near = true;
     other.back = step % 2 == 1;
     return other;
   }

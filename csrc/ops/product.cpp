@@ -185,7 +185,7 @@ Linear Product::call_of(const Context& context, std::span<const Segment> segment
               .rows = rows,
               .panels = panels_,
               .activation = activation,
-              .near = context.near && weight_.size() <= kTurns,
+              .far = context.far || weight_.size() > kFar,
               .back = context.back && weight_.size() > kTurns / 4 && weight_.size() <= kTurns};
   if (type_ == ComputeType::float32) call.weight = weight_.floats();
   if (type_ == ComputeType::bfloat16)

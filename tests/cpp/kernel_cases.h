@@ -214,10 +214,10 @@ struct Product {
     const auto same = [](float a, float b) {
       return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
     };
-    for (const auto [near, back] : {std::pair(false, true), {true, false}, {true, true}}) {
+    for (const auto [far, back] : {std::pair(false, true), {true, false}, {true, true}}) {
       Output other(rows, panels * kLanes);
       call.out = other.rows();
-      call.near = near;
+      call.far = far;
       call.back = back;
       kernels.linear(call);
       const Floats again = other.checked();
