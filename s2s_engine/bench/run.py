@@ -48,12 +48,15 @@ def run(options: Options, tell: Tell) -> dict[str, Any]:
             report["results"].append(one(workload, threads, options, found))
             gc.collect()
     report["goals"] = verdicts.table(report["results"])
-    report["scaling"] = []
+    report["scaling"], report["fixed"] = [], None
     if options.scaling:
         found = found if program else limits.by_engine()
+        tell("scaling: what calls and steps take without bytes and operations")
+        fixed = scaling.fixed()
+        report["fixed"] = asdict(fixed)
         for sweep in scaling.SWEEPS:
             tell(f"scaling: {sweep.name}")
-            report["scaling"].append(scaling.swept(sweep, found, max(options.threads)))
+            report["scaling"].append(scaling.swept(sweep, found, max(options.threads), fixed))
     return report
 
 

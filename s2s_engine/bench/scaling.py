@@ -2,14 +2,15 @@
 the same run. Knows sizes and predictions; no peers.
 
 `limit` takes the machine's bandwidth and multiply-add rate, where they are known, `predicted` those
-that the product kernels reach: how good the kernels are, and whether a decode is their sum.
+that the product kernels reach, and what calls and steps of a model of next to nothing take: how
+good the kernels are, and whether a decode is their sum.
 A time is the fastest block's median, as the rates are the fastest of some rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from .. import Engine, Model
 from . import cost
 from .limits import Limits
-from .measure import Contender, kept, measure
+from .measure import Contender, Kept, kept, measure
 from .workloads import luong_model, random_ids
 
 AGREEMENT = 0.25  # of the prediction; a point further away is marked
@@ -42,6 +43,49 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """Microseconds that no number of bytes or operations changes: of a call, of each position of
+    the longest source, of each step, of each hypothesis of a step and each sentence of a call
+    beside the first."""
+
+    call: float
+    sentence: float
+    position: float
+    step: float
+    hypothesis: float
+
+    def of(self, point: Point) -> float:
+        sentences = -(-point.batch // point.threads)  # each thread has its own
+        return (
+            self.call
+            + self.sentence * (sentences - 1)
+            + self.position * point.source
+            + self.step * point.output
+            + self.hypothesis * point.output * (sentences * point.beam - 1)
+        )
+
+
+def fixed() -> Fixed:
+    """Measured with layers of 8 units and 32 words, each number from the difference of two points."""
+    few, many = 5, 45
+    base = Point(source=few, output=few, hidden=8, vocabulary=32)
+    points = {
+        "base": base,
+        "positions": replace(base, source=many),
+        "steps": replace(base, output=many),
+        "hypotheses": replace(base, output=many, beam=20),
+        "sentences": replace(base, output=many, batch=20),
+    }
+    us, _ = _timed(points)
+    step = (us["steps"] - us["base"]) / (many - few)
+    position = (us["positions"] - us["base"]) / (many - few)
+    hypothesis = (us["hypotheses"] - us["steps"]) / (many * 19)
+    sentence = (us["sentences"] - us["steps"]) / 19 - many * hypothesis
+    call = us["base"] - few * (step + position)
+    return Fixed(*(max(one, 0.0) for one in (call, sentence, position, step, hypothesis)))
+
+
+@dataclass(frozen=True)
 class Sweep:
     name: str
     unit: str
@@ -60,25 +104,13 @@ SWEEPS = (
 )
 
 
-def swept(sweep: Sweep, limits: Limits, threads: int) -> dict[str, Any]:
+def swept(sweep: Sweep, limits: Limits, threads: int, fixed: Fixed) -> dict[str, Any]:
     """All points of a sweep, measured in turns; threads: no point with more of them."""
-    points = [(n, sweep.point(n)) for n in sweep.values if sweep.point(n).threads <= threads]
-    engines = [Engine.load(point.model(), threads=point.threads) for _, point in points]
-    try:
-        made = [
-            Contender(str(n), _turn(engine, point), alone=point.threads == 1)
-            for (n, point), engine in zip(points, engines, strict=True)
-        ]
-        calibrations = measure(made, 1, blocks=BLOCKS, block_ms=BLOCK_MS, seconds=SECONDS)
-        blocks = kept(calibrations, made)
-        found = []
-        for (n, point), engine, contender in zip(points, engines, made, strict=True):
-            best = min(float(np.median(contender.times[block])) for block in blocks.blocks) / 1e3
-            machines = limits.reached(point.threads), limits.machines.get(point.threads)
-            found.append(compared(n, best, *(predict(point, engine, m) for m in machines)))
-    finally:
-        for engine in engines:
-            engine.close()
+    points = {n: sweep.point(n) for n in sweep.values if sweep.point(n).threads <= threads}
+    engines = {n: Engine.load(point.model(), threads=point.threads) for n, point in points.items()}
+    expected = {n: _expected(point, engines[n], limits, fixed) for n, point in points.items()}
+    us, blocks = _timed(points, engines)
+    found = [compared(n, us[n], *expected[n]) for n in points]
     return {
         "name": sweep.name,
         "unit": sweep.unit,
@@ -86,6 +118,39 @@ def swept(sweep: Sweep, limits: Limits, threads: int) -> dict[str, Any]:
         "quiet": blocks.quiet,
         "blocks_rejected": blocks.rejected,
     }
+
+
+def _expected(
+    point: Point, engine: Engine, limits: Limits, fixed: Fixed
+) -> tuple[float | None, float | None]:
+    """What is predicted, and the machine's limit."""
+    predicted = predict(point, engine, limits.reached(point.threads))
+    limit = predict(point, engine, limits.machines.get(point.threads))
+    return None if predicted is None else predicted + fixed.of(point), limit
+
+
+def _timed(
+    points: Mapping[Any, Point], engines: Mapping[Any, Engine] | None = None
+) -> tuple[dict[Any, float], Kept]:
+    """Microseconds of each point, the median of its fastest block."""
+    if engines is None:
+        engines = {key: Engine.load(p.model(), threads=p.threads) for key, p in points.items()}
+    made = {
+        key: Contender(str(key), _turn(engines[key], point), alone=point.threads == 1)
+        for key, point in points.items()
+    }
+    try:
+        field = [*made.values()]
+        calibrations = measure(field, 1, blocks=BLOCKS, block_ms=BLOCK_MS, seconds=SECONDS)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    blocks = kept(calibrations, field)
+
+    def best(contender: Contender) -> float:
+        return min(float(np.median(contender.times[block])) for block in blocks.blocks) / 1e3
+
+    return {key: best(contender) for key, contender in made.items()}, blocks
 
 
 def compared(
@@ -104,7 +169,7 @@ def compared(
 
 
 def predict(point: Point, engine: Engine, machine: cost.Machine | None) -> float | None:
-    """Microseconds: the roofline of every stage, nothing added."""
+    """Microseconds: the roofline of every stage, nothing added; None where rates are unknown."""
     if machine is None:
         return None
     stages = cost.stages(

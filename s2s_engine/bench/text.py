@@ -16,7 +16,8 @@ def whole(report: dict[str, Any]) -> str:
     parts = [head(report), limit(report), goals(report)]
     parts += map(result, report["results"])
     parts += [latency.text(report["latency"]) if report["latency"] else "", loading(report)]
-    parts += [kernels(report), *map(sweep, report["scaling"])]
+    parts += [kernels(report), fixed(report) if report["scaling"] else ""]
+    parts += map(sweep, report["scaling"])
     return "\n\n".join(part for part in parts if part)
 
 
@@ -133,6 +134,17 @@ def kernels(report: dict[str, Any]) -> str:
         rates = f"{one['bytes'] / one['ns']:8.1f}{one['operations'] / one['ns']:9.1f}"
         lines.append(f"{name:66}{one['ns'] / 1e3:9.2f}{rates}{one['share']:12.0%}")
     return "\n".join(lines)
+
+
+def fixed(report: dict[str, Any]) -> str:
+    """What predictions add to bytes and operations."""
+    us = report["fixed"]
+    return (
+        f"Without bytes and operations a call takes {us['call']:.1f} us, each further sentence of "
+        f"it {us['sentence']:.1f}, a position of the source {us['position']:.2f}, a step "
+        f"{us['step']:.2f}, each further hypothesis of a step {us['hypothesis']:.2f}: measured with "
+        "layers of 8 units, and part of what is predicted."
+    )
 
 
 def sweep(found: dict[str, Any]) -> str:
