@@ -31,6 +31,7 @@ from s2s_engine.bench import (
     options,
     page,
     run,
+    scaling,
     svg,
     text,
     verdicts,
@@ -401,6 +402,7 @@ def report(*, p50: float = 100.0, quiet: bool = True, cpu: str = "A <CPU>") -> d
             },
             "mine": {"int8": {"load_ms": 7.0, "resident_bytes": None, "weight_bytes": 1000}},
         },
+        "fixed": {"call": 3.5, "sentence": 4.1, "position": 0.21, "step": 0.51, "hypothesis": 0.4},
         "scaling": [
             {"name": "beam", "unit": "hypotheses", "points": [point, far], "quiet": quiet,
              "blocks_rejected": 0}
@@ -501,10 +503,38 @@ def test_the_table_has_every_row_and_marks_points_that_are_off() -> None:
         "by node: decoder.cell<1> 60.0 us (60%, limit/time 75%); decoder.readout (once a sentence)",
         "3 rejected as noisy",
         "more than 25 % away",
+        "a call takes 3.5 us, each further sentence of it 4.1",
         "product of 64 rows: b",
     ):
         assert shown in made
     assert "NOISY" not in made and "NOISY" in text.whole(report(quiet=False))
+
+
+def test_what_no_byte_takes_is_found_from_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose times are such a sum gives its terms back; a term below zero is noise."""
+    true = scaling.Fixed(call=3.0, sentence=4.0, position=0.25, step=0.5, hypothesis=0.375)
+
+    def timed(points: dict[str, scaling.Point]) -> tuple[dict[str, float], None]:
+        return {key: true.of(point) for key, point in points.items()}, None
+
+    monkeypatch.setattr(scaling, "_timed", timed)
+    assert asdict(scaling.fixed()) == pytest.approx(asdict(true))
+    two = scaling.Point(source=7, output=9, beam=2, batch=5, threads=2)
+    assert true.of(two) == pytest.approx(3 + 4 * 2 + 0.25 * 7 + 0.5 * 9 + 0.375 * 9 * 5)
+    true = replace(true, sentence=-4.0)
+    assert scaling.fixed().sentence == 0.0
+
+
+def test_a_prediction_is_the_roofline_and_what_no_byte_takes() -> None:
+    point = scaling.Point(source=3, output=2, hidden=8, vocabulary=32)
+    machine = cost.Machine({1 << 20: 10.0}, 5.0)
+    known = limits.Limits("a test", {1: machine})
+    with Engine.load(point.model()) as engine:
+        bare = scaling.predict(point, engine, machine)
+        found = scaling._expected(point, engine, known, scaling.Fixed(5.0, 0.0, 0.0, 1.0, 0.0))
+        unknown = scaling._expected(point, engine, limits.unknown(), scaling.Fixed(*5 * [1.0]))
+    assert bare is not None and found == (pytest.approx(bare + 7.0), bare)
+    assert unknown == (None, None)
 
 
 def test_bars_are_as_long_as_their_values() -> None:

@@ -207,7 +207,7 @@ std::string sized(double bytes) {
 void add_products(std::vector<Case>& cases, const Kernels& kernels) {
   const struct {
     int64_t depth, outputs;
-  } shapes[] = {{128, 64}, {256, 512}, {1024, 2048}, {512, 32000}};
+  } shapes[] = {{128, 64}, {256, 512}, {256, 3072}, {1024, 2048}, {512, 32000}};
   for (const int64_t size : {4, 2, 1}) {
     for (const int64_t rows : {1, 5, 24, 64}) {
       if (size == 2 && rows > 5) continue;
@@ -224,6 +224,11 @@ void add_products(std::vector<Case>& cases, const Kernels& kernels) {
                                                : "");
         cases.push_back({group, name, bytes, 2.0 * weights * static_cast<double>(rows),
                          [&kernels, linear] { kernels.linear(linear); }, size == 1});
+        if (rows > 1 || linear.far || bytes < double{1 << 20}) continue;
+        Linear other = linear;  // as it would be from memory: what hints bring
+        other.far = true;
+        cases.push_back({group + ", no lines fetched ahead", name, bytes, 2.0 * weights,
+                         [&kernels, other] { kernels.linear(other); }, size == 1});
       }
     }
   }

@@ -16,7 +16,6 @@ from ..model import Model
 ACTIVATION = 16
 # Steps whose logits one product makes, where the output layer is screened.
 DEFERRED = 32
-ENCLOSED = 16  # bytes that an output that is screened reads and writes beside its weights
 RANK = "rank"  # log-softmax and candidates, which are no node's
 
 
@@ -106,8 +105,7 @@ def parts(
     working set of all its parts.
 
     screened: the weight of an output layer that a greedy decode of one sentence screens. Its steps
-    read a byte a weight then, and of each output write an estimate and read it beside two floats
-    that bound its error; one product for 32 steps makes their logits.
+    read a byte a weight then, and one product for 32 steps makes their logits.
     """
     shapes = {name: array.shape for name, array in model.tensors.items()}
     narrow = exact_in_bfloat16(model)
@@ -128,10 +126,7 @@ def parts(
         together = Stage(name, deferred, whole.stage.bytes, size * steps / deferred, 0)
         multiply_adds = whole.stage.multiply_adds - size
         step = replace(
-            whole.stage,
-            bytes=size + ENCLOSED * shapes[name][0],
-            multiply_adds=multiply_adds,
-            int8_multiply_adds=size,
+            whole.stage, bytes=size, multiply_adds=multiply_adds, int8_multiply_adds=size
         )
         found[at] = replace(whole, stage=step)
         found.append(Part(whole.node, "deferred", together))

@@ -251,7 +251,8 @@ def _scaling(report: dict[str, Any]) -> str:
         "<h2>Scaling</h2><p>One size at a time is varied of an LSTM of 256 units with attention, "
         "1000 words, 20 in, 20 out. The prediction adds up bytes and operations at the rates that "
         "the product kernels reach, and what calls and steps take by themselves; the limit takes "
-        f"the machine's rates, and bytes and operations alone.</p><p>{escape(text.fixed(report))}</p>"
+        "the machine's rates, and bytes and operations alone.</p>"
+        f"<p>{escape(text.fixed(report))}</p>"
     ]
     lines: list[tuple[str, str, str]] = [
         ("measured", "us", "measured"),

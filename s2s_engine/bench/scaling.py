@@ -66,7 +66,7 @@ class Fixed:
 
 
 def fixed() -> Fixed:
-    """Measured with layers of 8 units and 32 words, each number from the difference of two points."""
+    """Measured with layers of 8 units and 32 words, each from the difference of two points."""
     few, many = 5, 45
     base = Point(source=few, output=few, hidden=8, vocabulary=32)
     points = {

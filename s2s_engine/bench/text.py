@@ -142,8 +142,8 @@ def fixed(report: dict[str, Any]) -> str:
     return (
         f"Without bytes and operations a call takes {us['call']:.1f} us, each further sentence of "
         f"it {us['sentence']:.1f}, a position of the source {us['position']:.2f}, a step "
-        f"{us['step']:.2f}, each further hypothesis of a step {us['hypothesis']:.2f}: measured with "
-        "layers of 8 units, and part of what is predicted."
+        f"{us['step']:.2f}, each further hypothesis of a step {us['hypothesis']:.2f}: measured "
+        "with layers of 8 units, and part of what is predicted."
     )
 
 
