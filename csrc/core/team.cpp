@@ -153,7 +153,8 @@ void Team::resize(int threads, int64_t member_bytes) {
 int Team::members_for(int64_t bytes) noexcept {
   const int64_t members = worth(bytes);
   if (members == 1) return 1;
-  if (missed_ >= kPatience * member_bytes_ || promised_ >= kPromise * member_bytes_)
+  const int64_t promise = far_ > 1 ? kFarPromise : kPromise;
+  if (missed_ >= kPatience * member_bytes_ || promised_ >= promise * member_bytes_)
     return static_cast<int>(members);
   missed_ += saved(bytes);
   return 1;

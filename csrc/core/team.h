@@ -52,7 +52,8 @@ class Team {
   // is woken before a second member would have saved, or is known to save, so many members' bytes:
   // what was done alone without it may have been all, what is to come will be.
   static constexpr int64_t kPatience = 24;
-  static constexpr int64_t kPromise = 8;
+  // A far worker has less of the weights in its caches, too: more must be sure.
+  static constexpr int64_t kPromise = 8, kFarPromise = 24;
   // Nanoseconds in which a line goes to a worker and comes back where both share a cache. Where it
   // takes longer, sharing does, and a member must be worth as many times the bytes; a worker that
   // did not come or answer, as where its CPU is taken, is nowhere. The system may move threads at
