@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from ._core import CancelToken
 from ._version import __version__
 from .demo import demo_model
-from .engine import Engine, Info
+from .engine import Engine
 from .errors import (
     DecodeCancelled,
     DecodeStopped,
@@ -21,6 +21,7 @@ from .errors import (
     S2SError,
     UnsupportedIsaError,
 )
+from .info import Info
 from .model import Model
 from .options import DecodeOptions
 from .results import Check, Hypothesis, Result, Score

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +19,8 @@ from .calls import MAX_BATCH, Calls, Read, Ready, check_whole, stopped_error
 from .compute_types import ROWS, resolve
 from .errors import EngineClosedError, InputError, ModelFormatError
 from .format import to_bytes
-from .graph import Graph, to_json
+from .graph import to_json
+from .info import Info, info_of
 from .loading import Source, opened
 from .model import Model
 from .options import DEFAULTS, DecodeOptions
@@ -37,37 +38,6 @@ MAX_QUEUE = 256
 _core.set_main_thread(threading.main_thread().ident)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _core.set_main_thread(threading.get_ident()))
-
-
-@dataclass(frozen=True)
-class Info:
-    """What an engine is made of.
-
-    threads: the most that a call works on. parameters: numbers among the weights.
-    compute_types: the type each weight is computed in. folded: by graph and node, the inputs that
-    no step multiplies (docs/architecture.md, Folding). screened: the weight of an output layer that
-    greedy decodes screen in int8, and the bytes that this takes beside it. screening: of the
-    sessions that exist now, steps that were screened, those that took all outputs in float32 after
-    all, and panels of 32 outputs that float32 decided among.
-    source_vocabularies: ids by input name. workspace_bytes: of the sessions that exist now.
-    """
-
-    isa: str
-    reference_speed: bool
-    threads: int
-    format: int
-    digest: str
-    parameters: int
-    compute_types: dict[str, str]
-    folded: dict[str, list[str]]
-    screened: dict[str, int]
-    screening: dict[str, int]
-    source_vocabularies: dict[str, int]
-    target_vocabulary: int | None
-    vocabularies: Mapping[str, tuple[str, ...]]
-    generation: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    workspace_bytes: int
 
 
 class Engine(Pipelines):
@@ -338,33 +308,9 @@ class Engine(Pipelines):
     def info(self) -> Info:
         """Sizes, vocabularies, instruction set, compute types and provenance."""
         self._check_open()
-        model = self._model
-        isa = self._idle[0].isa if self._idle else _core.Session(self._core, self._isa or "").isa
-        decoder = model.graphs.get("decoder")
-        return Info(
-            isa=isa,
-            reference_speed=isa == "portable",
-            threads=self._threads,
-            format=1,
-            digest=self._digest,
-            parameters=self._parameters,
-            compute_types=self._core.compute_types,
-            folded=self._core.folded,
-            screened=self._core.screened,
-            screening={
-                name: sum(session.screened[n] for session in self._idle)
-                for n, name in enumerate(("steps", "fallbacks", "panels"))
-            },
-            source_vocabularies={
-                name: type_.size
-                for name, type_ in model.graphs.get("encoder", Graph()).inputs.items()
-                if type_.kind in ("id", "ids")
-            },
-            target_vocabulary=None if decoder is None else decoder.inputs["token"].size,
-            vocabularies=model.vocabularies,
-            generation=model.generation,
-            provenance=model.provenance,
-            workspace_bytes=sum(session.workspace_bytes for session in self._idle),
+        sessions = self._idle or [_core.Session(self._core, self._isa or "")]
+        return info_of(
+            self._model, self._core, sessions, self._threads, self._digest, self._parameters
         )
 
     def self_test(self) -> Check:
