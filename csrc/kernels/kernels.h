@@ -53,7 +53,8 @@ struct Segment {
 // `sum` is the exact sum of weight and input bytes; a row's inputs, of all segments together, are
 // quantised to q = round(x * (127 / m)), ties to even, with m the largest |x| and s = m / 127
 // (q = 0 where m < 2^-100; s is NaN where m is no number).
-// weight: [panels][(depth + 3) / 4][32 outputs][4 k], zeros behind the last k. scale: by output.
+// weight: [groups of 2 panels][(depth + 3) / 4][2][32 outputs][4 k], zeros behind the last k; the
+// last group may have room left. scale: by output.
 // offset: -128 times the sum of an output's weights, for processors that multiply bytes without a
 // sign. scratch: rows * quantised_stride(depth) floats.
 // Exact: |sum| <= depth * 127^2 < 2^31 up to kMaxBytesDepth.
@@ -100,11 +101,9 @@ inline constexpr int64_t kLine = kLanes;
 template <>
 inline constexpr int64_t kLine<int8_t> = 4 * kLanes;
 // Panels that lie line by line beside each other, so that fewer streams are read: 256 bytes a line
-// of a group. Those of bytes lie one behind the other.
+// of a group.
 template <class Weight>
-inline constexpr int64_t kGroup = 256 / (kLanes * int64_t{sizeof(Weight)});
-template <>
-inline constexpr int64_t kGroup<int8_t> = 1;
+inline constexpr int64_t kGroup = 256 / (kLine<Weight> * int64_t{sizeof(Weight)});
 // Weights from one line of a panel to the next, and before its first one; `lines` of a panel.
 template <class Weight>
 inline constexpr int64_t kGroupLine = kGroup<Weight> * kLine<Weight>;

@@ -57,7 +57,7 @@ constexpr int chains() {
 template <int R, int P, int U, int first, bool F>
 [[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row,
                             int64_t panel) noexcept {
-  constexpr int64_t line = kLine<int8_t>;
+  constexpr int64_t line = kGroupLine<int8_t>;
   constexpr int C = chains<R, P, U>();
   static_assert(P * kLanes * sizeof(float) <= sizeof kZeros);
   const int64_t column = panel * kLanes + first * kWidth;

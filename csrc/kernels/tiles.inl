@@ -24,14 +24,14 @@ constexpr int tile_vectors() {
 template <class Weight, int R>
 constexpr int tile_panels() {
   if (kWidth == 4) return 1;
-  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
+  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 ? 2 : 1;
   if (kRegisters == 32) return R < 3 ? 4 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? 2 : 1;
 }
 template <class Weight, int R>
 constexpr int widest_panels() {
   if (kWidth == 4) return 1;
-  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 && R == 3 ? 2 : 1;
+  if (sizeof(Weight) == 1 && R < 4) return kRegisters == 32 ? 2 : 1;
   if (kRegisters == 32 && R == 3) return sizeof(Weight) == 2 ? 2 : 3;
   if (kRegisters == 32) return R == 1 ? 6 : R == 2 ? 5 : R < 7 ? 2 : 1;
   return kWidth == 8 && R == 1 ? (sizeof(Weight) == 2 ? 2 : 3) : 1;

@@ -152,7 +152,7 @@ void Product::pack_words(const Matrix& m) {
 
 void Product::pack_bytes(const Matrix& m) {
   const int64_t depth = depth_, groups = (depth + 3) / 4;
-  weight_.reserve(static_cast<std::size_t>(panels_ * groups * 4 * kLanes));
+  weight_.reserve(grouped_bytes<int8_t>(panels_, groups));
   scale_.reserve(static_cast<std::size_t>(width()) * sizeof(float));
   offset_.reserve(static_cast<std::size_t>(width()) * sizeof(int32_t));
   auto* weight = reinterpret_cast<int8_t*>(weight_.bytes());
@@ -164,15 +164,16 @@ void Product::pack_bytes(const Matrix& m) {
     scale_.floats()[output] = largest / 127.0F;
     const float inverse = largest >= 0x1p-100F ? 127.0F / largest : 0.0F;
     offset[output] = -128 * rounded(row, inverse, depth, whole.data());
-    int8_t* bytes = weight + (panel * groups * kLanes + lane) * 4;
+    int8_t* bytes = weight + grouped<int8_t>(panel, groups) + lane * 4;
     for (int64_t k = 0; k < groups; ++k)
-      std::memcpy(bytes + k * 4 * kLanes, whole.data() + k * 4, 4);
+      std::memcpy(bytes + k * kGroupLine<int8_t>, whole.data() + k * 4, 4);
   });
 }
 
 int8_t Product::byte(int64_t output, int64_t k) const noexcept {
-  const int64_t line = output / kLanes * ((depth_ + 3) / 4) + k / 4;
-  return static_cast<int8_t>(weight_.bytes()[(line * kLanes + output % kLanes) * 4 + k % 4]);
+  const int64_t line =
+      grouped<int8_t>(output / kLanes, (depth_ + 3) / 4) + k / 4 * kGroupLine<int8_t>;
+  return static_cast<int8_t>(weight_.bytes()[line + output % kLanes * 4 + k % 4]);
 }
 
 Linear Product::call_of(const Context& context, std::span<const Segment> segments, int64_t rows,

@@ -172,7 +172,7 @@ struct Product {
     const int64_t all = first + panels;
     floats.resize(static_cast<std::size_t>(grouped<float>((all + 1) / 2 * 2, depth)));
     words.resize(static_cast<std::size_t>(grouped<uint16_t>((all + 3) / 4 * 4, depth)));
-    bytes.resize(static_cast<std::size_t>(all * groups * 4 * kLanes));
+    bytes.resize(static_cast<std::size_t>(grouped<int8_t>((all + 1) / 2 * 2, groups)));
     offset.resize(static_cast<std::size_t>(panels * kLanes));
     for (int64_t o = 0; o < panels * kLanes; ++o) {
       const int64_t panel = o / kLanes, lane = o % kLanes;
@@ -183,7 +183,7 @@ struct Product {
         words[static_cast<std::size_t>(word + 2 * (lane % 16) + lane / 16)] =
             static_cast<uint16_t>(std::bit_cast<uint32_t>(of(o, k)) >> 16);
         if (type != Weights::bytes) continue;
-        const int64_t group = ((first + panel) * groups + k / 4) * 4 * kLanes;
+        const int64_t group = grouped<int8_t>(first + panel, groups) + k / 4 * kGroupLine<int8_t>;
         bytes[static_cast<std::size_t>(group + 4 * lane + k % 4)] = static_cast<int8_t>(of(o, k));
         offset[static_cast<std::size_t>(o)] -= 128 * static_cast<int32_t>(of(o, k));
       }
