@@ -306,7 +306,11 @@ def test_one_token_cancels_calls_on_many_threads() -> None:
 def test_a_batch_that_has_to_end_gives_what_there_is_of_every_source() -> None:
     xs = [[n % 11] * (1 + n % 5) for n in range(9)]
     whole = [ENGINE.decode(x, max_length=30) for x in xs]
-    for stop in (1, 40, 80):
+    seen: list[int] = []
+    count = counting(lambda n: seen.append(n))
+    ENGINE.decode_batch(xs, batch_size=4, max_length=30, cancel=count)
+    assert len(seen) > 80
+    for stop in (1, 40, len(seen)):
         with pytest.raises(DecodeCancelled) as caught:
             ENGINE.decode_batch(xs, batch_size=4, max_length=30, cancel=cancelled_at(stop))
         partial = caught.value.result

@@ -76,7 +76,7 @@ class Team {
   }
   // The members that work of so many bytes is worth, which the caller is about to do.
   int members_for(int64_t bytes) noexcept;
-  // The caller is about to do work of so many bytes so many times.
+  // The caller is about to do work of so many bytes so many times; -1: once less than it said.
   void promise(int64_t bytes, int64_t times) noexcept { promised_ += saved(bytes) * times; }
 
   // body(part, member) for part 0 ... parts-1, once each, on up to `members` threads; returns when

@@ -42,6 +42,7 @@ class SideBySide final : public Op {
   void run(const Context& context) const noexcept override {
     const auto count = static_cast<int64_t>(layers_.size());
     int members = 1;
+    int64_t promised = 0;
     if (context.team != nullptr) {
       int64_t bytes = 0, position_bytes = 0;
       for (const auto& layer : layers_) {
@@ -50,11 +51,13 @@ class SideBySide final : public Op {
         bytes += of_position * layer->positions(context.frame);
       }
       if (context.team->worth(position_bytes) <= count) {
-        context.team->promise(bytes, 1);
+        promised = bytes;
+        context.team->promise(promised, 1);
         members = context.team->members_for(bytes);
       }
     }
     if (members == 1) {
+      if (promised > 0) context.team->promise(promised, -1);  // each layer promises its own
       for (const auto& layer : layers_) layer->run(context);
       return;
     }

@@ -8,8 +8,8 @@
 
 namespace s2s {
 
-// The steps of the sentence level in an order in which they may run; layers that none of the steps
-// between them needs are one step.
+// Steps in an order in which they may run. Layers of the sentence level that need none of the steps
+// from the first of them on are one step.
 std::vector<Step> side_by_side(std::vector<Step> steps);
 
 }  // namespace s2s

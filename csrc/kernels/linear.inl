@@ -109,8 +109,8 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
       if (a.panels * a.depth * kLanes * int64_t{sizeof(Weight)} <= kFirstCache)
         return walk<R, kFirstPanels, kFirstPanels - 1, false>(a, weights, row, begin, end);
     }
-    if (!a.far)
-      return walk < R, floats ? 2 : P, floats ? 3 : widest, true > (a, weights, row, begin, end);
+    constexpr int near = floats ? 2 : P, last = floats ? 3 : widest;
+    if (!a.far) return walk<R, near, last, true>(a, weights, row, begin, end);
   }
   walk<R, P, widest, (R > 2)>(a, weights, row, begin, end);
 }

@@ -53,7 +53,7 @@ constexpr int chains() {
   return R * P * U < 8 ? 8 / (R * P * U) : 1;
 }
 
-// noinline: each tile keeps its own registers.
+// F: lines are fetched ahead. noinline: each tile keeps its own registers.
 template <int R, int P, int U, int first, bool F>
 [[gnu::noinline]] void tile(const Linear& a, const int8_t* weights, int64_t row,
                             int64_t panel) noexcept {

@@ -11,7 +11,7 @@
 namespace s2s {
 
 // What the recurrent half of a step reads and writes; a state without data is zero.
-struct Step {
+struct CellStep {
   int64_t rows = 0;
   ConstRows inputs;  // W_ih x + b per gate block
   ConstRows h;
@@ -49,7 +49,7 @@ class Rnn {
                          call.optional_weight("bias_hh", {size_}), size_, 1);
   }
 
-  void run(const Context& context, const Step& step) const noexcept {
+  void run(const Context& context, const CellStep& step) const noexcept {
     const Kernels& kernels = context.kernels;
     const Segment h = {step.h, size_};
     if (step.h.data != nullptr)
@@ -102,7 +102,7 @@ class Lstm {
                          call.optional_weight("bias_hh", {kGates * block_}), block_, kGates);
   }
 
-  void run(const Context& context, const Step& step) const noexcept {
+  void run(const Context& context, const CellStep& step) const noexcept {
     const Kernels& kernels = context.kernels;
     ConstRows gates = step.inputs;
     if (step.h.data != nullptr) {
@@ -171,7 +171,7 @@ class Gru {
                          kGates);
   }
 
-  void run(const Context& context, const Step& step) const noexcept {
+  void run(const Context& context, const CellStep& step) const noexcept {
     const Kernels& kernels = context.kernels;
     const int64_t block = padded(size_);
     const Segment h = {step.h, size_};

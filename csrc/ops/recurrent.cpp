@@ -47,7 +47,7 @@ class CellOp : public Op {
 
   void run(const Context& context) const noexcept override {
     const Rows gates = {context.floats(gates_), input_.width(), nullptr};
-    Step step;
+    CellStep step;
     step.rows = context.frame.items;
     step.gates = gates;
     if (has_input_) {
@@ -128,8 +128,8 @@ class LayerOp : public Layer {
     return direction == "backward";
   }
 
-  // Step t of all items that are longer than t: the rows of the products are these items.
-  Step step_at(const Context& context, int32_t t) const noexcept {
+  // CellStep t of all items that are longer than t: the rows of the products are these items.
+  CellStep step_at(const Context& context, int32_t t) const noexcept {
     const Frame& frame = context.frame;
     const int32_t* offsets = frame.positions[along_].offsets;
     int32_t* live = context.ids(live_);
@@ -146,7 +146,7 @@ class LayerOp : public Layer {
     }
     const int64_t stride = padded(recurrence_.size());
     const int64_t block = padded(recurrence_.block());
-    Step step;
+    CellStep step;
     step.rows = rows;
     step.inputs = {context.floats(inputs_), input_.width(), current};
     step.gates = {context.floats(gates_), input_.width(), nullptr};

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "check.h"
 #include "core/errors.h"
 #include "search/search.h"
 
@@ -36,16 +37,6 @@ long allocations = 0;
 namespace {
 
 using namespace s2s;
-
-int failures = 0;
-long checks = 0;
-
-void check(bool truth, const char* what, int line) {
-  ++checks;
-  if (truth) return;
-  if (++failures <= 20) std::printf("test_search.cpp:%d: failed: %s\n", line, what);
-}
-#define CHECK(truth) check((truth), #truth, __LINE__)
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -791,6 +782,5 @@ int main() {
   test_search_can_be_used_after_a_model_threw();
   test_earlier_searches_leave_no_trace();
   test_second_run_does_not_allocate();
-  std::printf("%ld checks, %d failed\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return counted();
 }

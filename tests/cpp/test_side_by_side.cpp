@@ -10,22 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "check.h"
 #include "core/cpus.h"
 #include "core/isa.h"
 
 namespace {
 
 using namespace s2s;
-
-int failures = 0;
-long checks = 0;
-
-void check(bool truth, const char* what, int line) {
-  ++checks;
-  if (truth) return;
-  if (++failures <= 20) std::printf("test_side_by_side.cpp:%d: failed: %s\n", line, what);
-}
-#define CHECK(truth) check((truth), #truth, __LINE__)
 
 constexpr int kTurns = 20000;  // of waiting for another thread, each of them a pause
 
@@ -180,6 +171,5 @@ int main() {
   test_members_take_a_layer_each();
   test_the_caller_takes_them_in_order();
   test_an_interruption_reaches_all_members();
-  std::printf("%ld checks, %d failed\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return counted();
 }

@@ -16,6 +16,7 @@
 #include <sched.h>
 #endif
 
+#include "check.h"
 #include "core/cpus.h"
 #include "core/team.h"
 #include "engine/session.h"
@@ -23,16 +24,6 @@
 namespace {
 
 using namespace s2s;
-
-std::atomic<int> failures = 0;
-std::atomic<long> checks = 0;
-
-void check(bool truth, const char* what, int line) {
-  ++checks;
-  if (truth) return;
-  if (++failures <= 20) std::printf("test_team.cpp:%d: failed: %s\n", line, what);
-}
-#define CHECK(truth) check((truth), #truth, __LINE__)
 
 constexpr int64_t kLarge = int64_t{1} << 40;  // bytes that are worth every member
 
@@ -387,6 +378,5 @@ int main() {
   test_a_team_in_a_team_counts_nobody_twice();
   test_many_teams_and_teams_in_teams();
   test_a_session_gives_the_same_bits_on_any_number_of_threads();
-  std::printf("%ld checks, %d failed\n", checks.load(), failures.load());
-  return failures == 0 ? 0 : 1;
+  return counted();
 }
