@@ -31,9 +31,12 @@ inline void lstm_row(const LstmGates& a, int64_t r, Inner inner, Gate gate) noex
     }
     V cell = fma(gate(f), kept, mul(gate(i), inner(load(gates + 2 * size + j))));
     if (!plain && a.clip > 0.0F) cell = min(set(a.clip), max(set(-a.clip), cell));
+    store(c_next + j, cell);
+  }
+  for (int64_t j = 0; j < size; j += kWidth) {
+    const V cell = load(c_next + j);
     V o = load(gates + 3 * size + j);
     if (peephole != nullptr) o = fma(load(peephole + 2 * size + j), cell, o);
-    store(c_next + j, cell);
     store(h_next + j, mul(gate(o), inner(cell)));
   }
 }
@@ -59,11 +62,14 @@ void gru_gates(const GruGates& a) noexcept {
       const float* hidden = a.hidden.data != nullptr ? row_of(a.hidden, r) : nullptr;
       const float* h = a.h.data != nullptr ? row_of(a.h, r) : nullptr;
       float* h_next = row_of(a.h_next, r);
+      if (hidden != nullptr) {
+        for (int64_t j = 0; j < size; j += kWidth)
+          store(h_next + j, fma(gate(load(gates + j)), load(hidden + j), load(candidate + j)));
+        candidate = h_next;
+      }
       for (int64_t j = 0; j < size; j += kWidth) {
-        V n = load(candidate + j);
-        if (hidden != nullptr) n = fma(gate(load(gates + j)), load(hidden + j), n);
         const V z = gate(load(gates + size + j));
-        store(h_next + j, mix(z, h != nullptr ? load(h + j) : zero(), inner(n)));
+        store(h_next + j, mix(z, h != nullptr ? load(h + j) : zero(), inner(load(candidate + j))));
       }
     }
   });
