@@ -200,13 +200,34 @@ Linear Product::call_of(const Context& context, std::span<const Segment> segment
 }
 
 void Product::run(const Context& context, std::span<const Segment> segments, int64_t rows,
-                  ConstRows init, Rows out, Activation activation) const noexcept {
-  const Linear call = call_of(context, segments, rows, init, out, activation);
+                  ConstRows init, Rows out, Activation activation,
+                  const Tail& tail) const noexcept {
+  Linear call = call_of(context, segments, rows, init, out, activation);
   const int members = context.team != nullptr ? context.team->members_for(cost(rows)) : 1;
+  if (call.bytes.weight != nullptr && (members > 1 || tail.panel < panels_)) {
+    context.kernels.quantise(call);
+    call.bytes.quantised = true;
+  }
   if (members > 1)
-    share(context, call, members);
+    share(context, call, tail, members);
   else
-    context.kernels.linear(call);
+    run_parts(context.kernels, call, tail, 0, panels_);
+}
+
+// Panels first ... first+count-1; those of the tail apart.
+void Product::run_parts(const Kernels& kernels, Linear call, const Tail& tail, int64_t first,
+                        int64_t count) noexcept {
+  narrow(call, first, count);
+  const int64_t head = std::clamp<int64_t>(tail.panel - first, 0, count);
+  if (head == count) return kernels.linear(call);
+  Linear rest = call;
+  narrow(rest, head, count - head);
+  rest.init = tail.init;
+  rest.init.data += (first + head - tail.panel) * kLanes;
+  call.panels = head;
+  if (head > 0 && !call.back) kernels.linear(call);
+  kernels.linear(rest);
+  if (head > 0 && call.back) kernels.linear(call);
 }
 
 // A few rows stream the weights at one speed; with more, multiplications take the time.
@@ -216,12 +237,8 @@ int64_t Product::cost(int64_t rows) const noexcept {
 }
 
 // Members take some panels each: every output is computed as it is by one thread.
-void Product::share(const Context& context, const Linear& whole, int members) const noexcept {
-  Linear call = whole;
-  if (call.bytes.weight != nullptr) {
-    context.kernels.quantise(call);
-    call.bytes.quantised = true;
-  }
+void Product::share(const Context& context, const Linear& call, const Tail& tail,
+                    int members) const noexcept {
   constexpr int64_t kParts = 4, kTile = 4;          // parts of a member; panels that a tile wants
   constexpr int64_t kPartBytes = int64_t{1} << 18;  // what is longer makes others wait at the end
   int64_t size = (panels_ + kParts * members - 1) / (kParts * members);
@@ -233,36 +250,36 @@ void Product::share(const Context& context, const Linear& whole, int members) co
   std::array<Segment, 3> segments;
   const auto count = static_cast<std::size_t>(call.segment_count);
   if (count <= segments.size()) std::copy_n(call.segments, count, segments.begin());
-  const auto part = [call, segments, size, count, linear = context.kernels.linear](int64_t number,
-                                                                                   int) noexcept {
+  const auto part = [call, tail, segments, size, count, &kernels = context.kernels](
+                        int64_t number, int) noexcept {
     const int64_t panel = number * size;
-    Linear mine = part_of(call, panel, std::min(size, call.panels - panel));
+    Linear mine = call;
     if (count <= segments.size()) mine.segments = segments.data();
-    linear(mine);
+    run_parts(kernels, mine, tail, panel, std::min(size, call.panels - panel));
   };
   context.team->run((panels_ + size - 1) / size, members, part);
 }
 
-Linear Product::part_of(const Linear& whole, int64_t first, int64_t count) noexcept {
-  Linear part = whole;
+// To panels first ... first+count-1 of those that it computes.
+void Product::narrow(Linear& call, int64_t first, int64_t count) noexcept {
   const int64_t column = first * kLanes;
-  part.first = first;
-  part.panels = count;
-  part.out.data += column;
-  if (part.init.data != nullptr) part.init.data += column;
-  if (part.bytes.weight != nullptr) {
-    part.bytes.scale += column;
-    part.bytes.offset += column;
+  call.first += first;
+  call.panels = count;
+  call.out.data += column;
+  if (call.init.data != nullptr) call.init.data += column;
+  if (call.bytes.weight != nullptr) {
+    call.bytes.scale += column;
+    call.bytes.offset += column;
   }
-  return part;
 }
 
 void Product::run_panels(const Context& context, std::span<const Segment> segments,
                          const float* init, float* out, int64_t first,
                          int64_t count) const noexcept {
-  const Linear whole =
+  Linear call =
       call_of(context, segments, 1, {init, 0, nullptr}, {out, 0, nullptr}, Activation::identity);
-  context.kernels.linear(part_of(whole, first, count));
+  narrow(call, first, count);
+  context.kernels.linear(call);
 }
 
 InputProduct::InputProduct(std::span<const float> padded_bias)
@@ -319,13 +336,20 @@ void InputProduct::fold(const EmbeddingSource& embedding, const Matrix& whole,
   table_ids_ = embedding.ids;
 }
 
+ConstRows InputProduct::start_rows(const Context& context) const noexcept {
+  if (table_ids_ < 0) return bias_rows();
+  return {start_.floats() + width_, width_, context.ids(table_ids_)};
+}
+
+ConstRows InputProduct::ready(const Context& context) const noexcept {
+  return product_.depth() == 0 && added_.empty() ? start_rows(context) : ConstRows{};
+}
+
 void InputProduct::run(const Context& context, Rows out, Activation activation) const noexcept {
   Segment segments[kMaxSegments];
   const int64_t count = join_.fill(context, segments);
   const int64_t rows = context.frame.count(along_);
-  ConstRows init = table_ids_ < 0
-                       ? bias_rows()
-                       : ConstRows{start_.floats() + width_, width_, context.ids(table_ids_)};
+  ConstRows init = start_rows(context);
   for (const Reader& added : added_) {
     context.kernels.binary(
         {Binary::add, {init, false}, {added.rows(context), false}, out, rows, width_});

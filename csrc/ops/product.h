@@ -39,6 +39,12 @@ struct Matrix {
   }
 };
 
+// What the panels from `panel` on start from in place of a product's `init`.
+struct Tail {
+  int64_t panel = INT64_MAX;
+  ConstRows init;
+};
+
 // Weights in panels, kept in the type that the matrix asks for. Those that bfloat16 holds exactly
 // are kept in it in place of float32: half the bytes to read, the same bits.
 class Product {
@@ -66,7 +72,7 @@ class Product {
   const float* quantised(const Context& context) const noexcept { return context.floats(scratch_); }
   // out[r] = activation(init[r] + W [segments][r])
   void run(const Context& context, std::span<const Segment> segments, int64_t rows, ConstRows init,
-           Rows out, Activation activation) const noexcept;
+           Rows out, Activation activation, const Tail& tail = {}) const noexcept;
   // What a run of so many rows takes, as bytes that are streamed.
   int64_t cost(int64_t rows) const noexcept;
   // Tells the team that so many runs are to come.
@@ -81,13 +87,16 @@ class Product {
  private:
   Linear call_of(const Context& context, std::span<const Segment> segments, int64_t rows,
                  ConstRows init, Rows out, Activation activation) const noexcept;
-  static Linear part_of(const Linear& whole, int64_t first, int64_t count) noexcept;
+  static void narrow(Linear& call, int64_t first, int64_t count) noexcept;
   template <typename Pack>
   void pack_rows(const Matrix& matrix, int64_t run, const Pack& pack);
   void pack_floats(const Matrix& matrix);
   void pack_words(const Matrix& matrix);
   void pack_bytes(const Matrix& matrix);
-  void share(const Context& context, const Linear& whole, int members) const noexcept;
+  static void run_parts(const Kernels& kernels, Linear call, const Tail& tail, int64_t first,
+                        int64_t count) noexcept;
+  void share(const Context& context, const Linear& whole, const Tail& tail,
+             int members) const noexcept;
 
   Memory weight_;
   Memory scale_, offset_;  // int8: by output
@@ -111,6 +120,8 @@ class InputProduct {
   bool folded() const noexcept { return table_ids_ >= 0; }
   const Product& product() const noexcept { return product_; }
   void run(const Context& context, Rows out, Activation activation) const noexcept;
+  // Where nothing is multiplied or added, what a run would copy: rows of the table or the bias.
+  ConstRows ready(const Context& context) const noexcept;
   // What the product joins, at most kMaxSegments; gives their number.
   int64_t fill(const Context& context, Segment* segments) const noexcept {
     return join_.fill(context, segments);
@@ -118,6 +129,7 @@ class InputProduct {
   ConstRows bias_rows() const noexcept { return {start_.floats(), 0, nullptr}; }
 
  private:
+  ConstRows start_rows(const Context& context) const noexcept;
   void fold(const EmbeddingSource& embedding, const Matrix& matrix, std::span<const float> bias);
 
   Join join_;

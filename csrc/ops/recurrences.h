@@ -16,7 +16,7 @@ struct CellStep {
   ConstRows inputs;  // W_ih x + b per gate block
   ConstRows h;
   ConstRows c;
-  Rows gates;   // scratch, may be where `inputs` are
+  Rows gates;   // scratch; may be where `inputs` are, unless the recurrence keeps these
   Rows hidden;  // scratch of one block
   Rows h_next;
   Rows c_next;
@@ -32,6 +32,7 @@ class Rnn {
  public:
   static constexpr int64_t kGates = 1;
   static constexpr bool kMemory = false;
+  bool keeps_inputs() const { return false; }  // reads them after its products
 
   explicit Rnn(Call& call)
       : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
@@ -68,6 +69,7 @@ class Lstm {
  public:
   static constexpr int64_t kGates = 4;
   static constexpr bool kMemory = true;
+  bool keeps_inputs() const { return false; }
 
   explicit Lstm(Call& call)
       : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
@@ -140,6 +142,7 @@ class Gru {
  public:
   static constexpr int64_t kGates = 3;
   static constexpr bool kMemory = false;
+  bool keeps_inputs() const { return after_; }
 
   explicit Gru(Call& call)
       : size_(call.weight("weight_hh", {-1, -1}).shape[1]),
@@ -180,21 +183,19 @@ class Gru {
     };
     const ConstRows bias = {candidate_bias_.floats(), 0, nullptr};
     const ConstRows sums = {step.gates.data, step.gates.stride, step.gates.index};
-    const ConstRows scratch = {step.hidden.data, step.hidden.stride, step.hidden.index};
     const Rows last = {step.gates.data + 2 * block, step.gates.stride, step.gates.index};
     ConstRows gates = step.inputs, candidate = from(gates, 2);
     ConstRows hidden = after_ ? bias : ConstRows{};
     if (step.h.data != nullptr && after_) {
-      // One product: its last block begins with the bias, where the candidate's inputs make room.
-      kernels.copy({candidate, step.hidden, step.rows, block});
-      if (sums.data != gates.data) kernels.copy({gates, step.gates, step.rows, 2 * block});
-      kernels.copy({bias, last, step.rows, block});
-      recurrent_.run(context, {&h, 1}, step.rows, sums, step.gates, Activation::identity);
-      gates = sums, candidate = scratch, hidden = from(sums, 2);
+      // One product: its last block starts from the bias, and the candidate's inputs stay apart.
+      recurrent_.run(context, {&h, 1}, step.rows, gates, step.gates, Activation::identity,
+                     {2 * block / kLanes, bias});
+      gates = sums, hidden = from(sums, 2);
     } else if (step.h.data != nullptr) {
       recurrent_.run(context, {&h, 1}, step.rows, gates, step.gates, Activation::identity);
       kernels.gru_reset({sums, step.h, step.hidden, step.rows, size_, activations_.gate});
-      const Segment kept = {scratch, size_};
+      const ConstRows reset = {step.hidden.data, step.hidden.stride, step.hidden.index};
+      const Segment kept = {reset, size_};
       candidate_.run(context, {&kept, 1}, step.rows, candidate, last, Activation::identity);
       gates = sums, candidate = from(sums, 2);
     }

@@ -36,25 +36,24 @@ class CellOp : public Op {
   explicit CellOp(Call& call)
       : recurrence_(call),
         input_(input_product(call, recurrence_)),
-        has_input_(call.has("x")),
         h_(state(call, "h", recurrence_.size())),
         c_(Recurrence::kMemory ? state(call, "c", recurrence_.block()) : std::nullopt),
         gates_(call.scratch(kItems, input_.width())),
+        inputs_(recurrence_.keeps_inputs() ? call.scratch(kItems, input_.width()) : gates_),
         hidden_(call.scratch(kItems, padded(recurrence_.block()))),
         h_next(call.output({Kind::vector, recurrence_.size()}, kItems)) {
     if (Recurrence::kMemory) c_next = call.output({Kind::vector, recurrence_.block()}, kItems);
   }
 
   void run(const Context& context) const noexcept override {
-    const Rows gates = {context.floats(gates_), input_.width(), nullptr};
+    const Rows inputs = {context.floats(inputs_), input_.width(), nullptr};
     CellStep step;
     step.rows = context.frame.items;
-    step.gates = gates;
-    if (has_input_) {
-      input_.run(context, gates, Activation::identity);
-      step.inputs = {gates.data, gates.stride, nullptr};
-    } else {
-      step.inputs = input_.bias_rows();
+    step.gates = {context.floats(gates_), input_.width(), nullptr};
+    step.inputs = input_.ready(context);
+    if (step.inputs.data == nullptr) {
+      input_.run(context, inputs, Activation::identity);
+      step.inputs = {inputs.data, inputs.stride, nullptr};
     }
     if (h_) step.h = h_->rows(context);
     if (c_) step.c = c_->rows(context);
@@ -68,9 +67,8 @@ class CellOp : public Op {
  private:
   Recurrence recurrence_;
   InputProduct input_;
-  bool has_input_;
   std::optional<Reader> h_, c_;
-  SlotId gates_, hidden_;
+  SlotId gates_, inputs_, hidden_;
 
  public:
   Value h_next, c_next;
@@ -92,18 +90,24 @@ class LayerOp : public Layer {
         live_(call.scratch(kItems, 1)),
         current_(call.scratch(kItems, 1)),
         previous_(call.scratch(kItems, 1)),
+        named_(call.scratch(kItems, 1)),
         sequence(call.output({Kind::sequence, recurrence_.size()}, along_)),
         h_last(call.output({Kind::vector, recurrence_.size()}, kItems)) {
     if (Recurrence::kMemory) c_last = call.output({Kind::vector, recurrence_.block()}, kItems);
   }
 
   void run(const Context& context) const noexcept override {
-    input_.run(context, {context.floats(inputs_), input_.width(), nullptr}, Activation::identity);
+    ConstRows inputs = input_.ready(context);
+    if (inputs.data == nullptr) {
+      const Rows made = {context.floats(inputs_), input_.width(), nullptr};
+      input_.run(context, made, Activation::identity);
+      inputs = {made.data, made.stride, nullptr};
+    }
     const Frame& frame = context.frame;
     const int32_t longest = frame.longest(along_);
     recurrence_.product().promise(context, frame.items, longest);
     for (int32_t t = 0; t < longest && !context.interrupted(t); ++t)
-      recurrence_.run(context.in_step(t), step_at(context, t));
+      recurrence_.run(context.in_step(t), step_at(context, t, inputs));
     const int32_t* offsets = frame.positions[along_].offsets;
     int32_t* last = context.ids(current_);
     for (int32_t item = 0; item < frame.items; ++item)
@@ -129,12 +133,14 @@ class LayerOp : public Layer {
   }
 
   // CellStep t of all items that are longer than t: the rows of the products are these items.
-  CellStep step_at(const Context& context, int32_t t) const noexcept {
+  // `inputs` are by position, or rows that positions name.
+  CellStep step_at(const Context& context, int32_t t, ConstRows inputs) const noexcept {
     const Frame& frame = context.frame;
     const int32_t* offsets = frame.positions[along_].offsets;
     int32_t* live = context.ids(live_);
     int32_t* current = context.ids(current_);
     int32_t* previous = context.ids(previous_);
+    int32_t* named = inputs.index != nullptr ? context.ids(named_) : current;
     int32_t rows = 0;
     for (int32_t item = 0; item < frame.items; ++item) {
       const int32_t begin = offsets[item], end = offsets[item + 1];
@@ -142,13 +148,14 @@ class LayerOp : public Layer {
       live[rows] = item;
       current[rows] = backward_ ? end - 1 - t : begin + t;
       previous[rows] = backward_ ? end - t : begin + t - 1;
+      if (inputs.index != nullptr) named[rows] = inputs.index[current[rows]];
       ++rows;
     }
     const int64_t stride = padded(recurrence_.size());
     const int64_t block = padded(recurrence_.block());
     CellStep step;
     step.rows = rows;
-    step.inputs = {context.floats(inputs_), input_.width(), current};
+    step.inputs = {inputs.data, inputs.stride, named};
     step.gates = {context.floats(gates_), input_.width(), nullptr};
     step.hidden = {context.floats(hidden_), block, nullptr};
     step.h_next = {context.floats(sequence.slot), stride, current};
@@ -172,7 +179,7 @@ class LayerOp : public Layer {
   Along along_;
   bool backward_;
   std::optional<Reader> h0_, c0_;
-  SlotId inputs_, gates_, hidden_, live_, current_, previous_;
+  SlotId inputs_, gates_, hidden_, live_, current_, previous_, named_;
 
  public:
   Value sequence, h_last, c_last;
