@@ -193,7 +193,7 @@ Linear product(int64_t rows, int64_t depth, int64_t outputs, int64_t size) {
   linear.out = {operand(rows * outputs), outputs, nullptr};
   linear.rows = rows;
   linear.panels = outputs / kLanes;
-  linear.far = outputs * depth * size > static_cast<int64_t>(Product::kFar);
+  linear.ahead = outputs * depth * size <= static_cast<int64_t>(Context::kFar);
   return linear;
 }
 
@@ -224,9 +224,9 @@ void add_products(std::vector<Case>& cases, const Kernels& kernels) {
                                                : "");
         cases.push_back({group, name, bytes, 2.0 * weights * static_cast<double>(rows),
                          [&kernels, linear] { kernels.linear(linear); }, size == 1});
-        if (rows > 1 || linear.far || bytes < double{1 << 20}) continue;
+        if (rows > 1 || !linear.ahead || bytes < double{1 << 20}) continue;
         Linear other = linear;  // as it would be from memory: what hints bring
-        other.far = true;
+        other.ahead = false;
         cases.push_back({group + ", no lines fetched ahead", name, bytes, 2.0 * weights,
                          [&kernels, other] { kernels.linear(other); }, size == 1});
       }

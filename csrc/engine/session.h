@@ -145,9 +145,7 @@ class Session : private StepModel {
   Context context(const Frame& frame) noexcept {
     Context found = {kernels_,           frame,  frames_.sentences(),
                      workspace_.slots(), &team_, interruption_};
-    if (frame.steps == nullptr) return found;
-    found.far = plan_.step_bytes > Product::kFar;
-    return plan_.step_bytes <= Product::kTurns ? found.in_step(frame.steps[0]) : found;
+    return frame.steps == nullptr ? found : found.in_step(frame.steps[0], plan_.step_bytes);
   }
 
   std::shared_ptr<const Model> model_;

@@ -91,7 +91,7 @@ struct Linear {
   int64_t first = 0;
   int64_t panels = 0;
   Activation activation = Activation::identity;
-  bool far = false;   // the weights come from memory: what is fastest from there
+  bool ahead = true;  // few rows: lines are fetched ahead
   bool back = false;  // few rows: the last panels first
 };
 

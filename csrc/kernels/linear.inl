@@ -110,7 +110,7 @@ inline void row_tile(const Linear& a, const Weight* weights, int64_t row, int64_
         return walk<R, kFirstPanels, kFirstPanels - 1, false>(a, weights, row, begin, end);
     }
     constexpr int near = floats ? 2 : P, last = floats ? 3 : widest;
-    if (!a.far) return walk<R, near, last, true>(a, weights, row, begin, end);
+    if (a.ahead) return walk<R, near, last, true>(a, weights, row, begin, end);
   }
   walk<R, P, widest, (R > 2)>(a, weights, row, begin, end);
 }

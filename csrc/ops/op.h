@@ -131,16 +131,28 @@ struct Context {
   float* const* slots;
   Team* team = nullptr;  // shares large products; nullptr: the caller alone
   Interruption* interruption = nullptr;
-  bool far = false, back = false;  // weights come from memory; are read from their end
+  // A step's weights are in the second cache; come from memory; are read from their end.
+  bool near = false, far = false, back = false;
+
+  // Fewer bytes stay in a second cache from step to step; of up to kTurns a part does, if they are
+  // read there and back in turns.
+  static constexpr std::size_t kStays = std::size_t{1} << 20, kTurns = std::size_t{1} << 21;
+  // Products of more than so many are read in turns, and fetch nothing ahead where they stay.
+  // Hardware reads smaller ones sooner in one direction and with hints.
+  static constexpr std::size_t kLarge = std::size_t{1} << 19;
+  // Of more than so many, a third cache that others use too keeps little: hardware reads them best.
+  static constexpr std::size_t kFar = std::size_t{1} << 23;
 
   // What loops over positions ask, at some of them: whatever they leave is not looked at any more.
   bool interrupted(int32_t position) const noexcept {
     return position % 8 == 0 && interruption != nullptr && interruption->asked();
   }
-  // Products are read there and back.
-  Context in_step(int32_t step) const noexcept {
+  // In a step whose products take so many bytes, which the next step reads again.
+  Context in_step(int32_t step, std::size_t bytes) const noexcept {
     Context other = *this;
-    other.back = step % 2 == 1;
+    other.near = bytes < kStays;
+    other.far = bytes > kFar;
+    other.back = bytes <= kTurns && step % 2 == 1;
     return other;
   }
   float* floats(SlotId slot) const noexcept { return slots[slot]; }

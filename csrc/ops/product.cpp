@@ -178,6 +178,7 @@ int8_t Product::byte(int64_t output, int64_t k) const noexcept {
 
 Linear Product::call_of(const Context& context, std::span<const Segment> segments, int64_t rows,
                         ConstRows init, Rows out, Activation activation) const noexcept {
+  const bool large = weight_.size() > Context::kLarge;
   Linear call{.segments = segments.data(),
               .segment_count = static_cast<int64_t>(segments.size()),
               .depth = depth_,
@@ -186,8 +187,8 @@ Linear Product::call_of(const Context& context, std::span<const Segment> segment
               .rows = rows,
               .panels = panels_,
               .activation = activation,
-              .far = context.far || weight_.size() > kFar,
-              .back = context.back && weight_.size() > kTurns / 4 && weight_.size() <= kTurns};
+              .ahead = !context.far && weight_.size() <= Context::kFar && !(context.near && large),
+              .back = context.back && large};
   if (type_ == ComputeType::float32) call.weight = weight_.floats();
   if (type_ == ComputeType::bfloat16)
     call.words = reinterpret_cast<const uint16_t*>(weight_.bytes());

@@ -49,12 +49,6 @@ struct Tail {
 // are kept in it in place of float32: half the bytes to read, the same bits.
 class Product {
  public:
-  // Weights of so many bytes in a step, of which a second cache keeps a part until they are read
-  // again, are read there and back in turns. Fewer all stay; hardware reads more in one direction.
-  static constexpr std::size_t kTurns = std::size_t{1} << 21;
-  // Of more than so many, a third cache that others use too keeps little: hardware reads them best.
-  static constexpr std::size_t kFar = std::size_t{1} << 23;
-
   Product() = default;
   // Float32 or bfloat16, run without slots.
   explicit Product(const Matrix& matrix);

@@ -105,9 +105,10 @@ class LayerOp : public Layer {
     }
     const Frame& frame = context.frame;
     const int32_t longest = frame.longest(along_);
+    const std::size_t bytes = recurrence_.product().bytes();
     recurrence_.product().promise(context, frame.items, longest);
     for (int32_t t = 0; t < longest && !context.interrupted(t); ++t)
-      recurrence_.run(context.in_step(t), step_at(context, t, inputs));
+      recurrence_.run(context.in_step(t, bytes), step_at(context, t, inputs));
     const int32_t* offsets = frame.positions[along_].offsets;
     int32_t* last = context.ids(current_);
     for (int32_t item = 0; item < frame.items; ++item)

@@ -214,10 +214,10 @@ struct Product {
     const auto same = [](float a, float b) {
       return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
     };
-    for (const auto [far, back] : {std::pair(false, true), {true, false}, {true, true}}) {
+    for (const auto [ahead, back] : {std::pair(true, true), {false, false}, {false, true}}) {
       Output other(rows, panels * kLanes);
       call.out = other.rows();
-      call.far = far;
+      call.ahead = ahead;
       call.back = back;
       kernels.linear(call);
       const Floats again = other.checked();
