@@ -696,3 +696,21 @@ def test_the_benchmark_of_calls_runs() -> None:
     assert done.returncode == 0, done.stderr
     for figure in ("prepared options", "keywords", "W2, beam 5: of a step", "decode_batch, 64"):
         assert figure in done.stdout
+
+
+def test_the_processor_counts_a_decode() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / "benchmarks" / "counters.py").exists():
+        pytest.skip("benchmarks are not in this tree")
+    package = str(Path(s2s_engine.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.counters", "--types", "int8", "--rounds", "3"],
+        cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": package},
+    )  # fmt: skip
+    if "the system gives no counters" in done.stderr:
+        pytest.skip("this system gives a process no counters")
+    assert done.returncode == 0, done.stderr
+    lines = [line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] == " "]
+    found = {name.strip(): int(count.replace(",", "")) for name, count in lines}
+    assert found["instructions"] > 25_000  # 16 products of 196 KB by registers of 64 bytes at most
+    assert found["cycles"] > found["mispredicted branches"] >= 0
