@@ -1,5 +1,6 @@
 // State updates from gate sums. Whole rows of padded(size) floats are read and written; registers
-// are independent of each other, so several chains of exp are always in flight.
+// are independent of each other, so several chains of exp are always in flight. A row is walked
+// twice: one activation of another's result in one pass would be a chain too long for schedulers.
 
 // The pairs real models use have loops of their own.
 template <class Body>

@@ -187,7 +187,7 @@ struct LstmGates {
 // gates[r]: two blocks of padded(size) floats, r z before their activations; candidate[r]: n's.
 // Reset after: n = activation(fma(r, hidden, candidate)) with hidden = W_hn h + b_hn.
 // Reset before (no data in hidden): n = activation(candidate), its recurrent part added already.
-// h' = fma(z, h, (1 - z) * n). No data in h means zeros.
+// h' = fma(z, h, (1 - z) * n). No data in h means zeros; h_next, which holds n first, is not h.
 struct GruGates {
   ConstRows gates;
   ConstRows candidate;

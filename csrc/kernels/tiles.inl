@@ -113,9 +113,9 @@ template <int R, int P, int U, int first, class Sum, class Weight, class Input>
 // How many bytes ahead of the line that it multiplies a tile fetches; 0: it leaves that to the
 // hardware. Measured on Zen 5: one stream of lines comes from the third cache at 105 GB/s without a
 // hint and at 130 with one, 2 to 8 KiB ahead; two streams and more gain nothing or lose. From
-// memory few rows are a tenth slower with it (Linear::ahead). Tiles of many rows multiply longer than
-// they read, and gain up to a quarter from memory by hints that are further ahead. Into the first
-// cache: the hint for the second one costs 20 % in the third.
+// memory few rows are a tenth slower with it (Linear::ahead). Tiles of many rows multiply longer
+// than they read, and gain up to a quarter from memory by hints that are further ahead. Into the
+// first cache: the hint for the second one costs 20 % in the third.
 template <class Weight, int R, int P>
 constexpr int64_t ahead() {
   constexpr int64_t few = 2048, size = sizeof(Weight);

@@ -251,8 +251,8 @@ void Product::share(const Context& context, const Linear& call, const Tail& tail
   std::array<Segment, 3> segments;
   const auto count = static_cast<std::size_t>(call.segment_count);
   if (count <= segments.size()) std::copy_n(call.segments, count, segments.begin());
-  const auto part = [call, tail, segments, size, count, &kernels = context.kernels](
-                        int64_t number, int) noexcept {
+  const auto part = [call, tail, segments, size, count, &kernels = context.kernels](int64_t number,
+                                                                                    int) noexcept {
     const int64_t panel = number * size;
     Linear mine = call;
     if (count <= segments.size()) mine.segments = segments.data();
