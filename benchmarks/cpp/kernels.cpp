@@ -193,7 +193,8 @@ Linear product(int64_t rows, int64_t depth, int64_t outputs, int64_t size) {
   linear.out = {operand(rows * outputs), outputs, nullptr};
   linear.rows = rows;
   linear.panels = outputs / kLanes;
-  linear.ahead = outputs * depth * size <= static_cast<int64_t>(Context::kFar);
+  const auto bytes = static_cast<std::size_t>(outputs * depth * size);  // all that a step reads
+  linear.ahead = bytes <= Context::kFar && (bytes <= Context::kLarge || bytes >= Context::kStays);
   return linear;
 }
 
