@@ -1,8 +1,8 @@
 """What the processor counts in a decode: `python -m benchmarks.counters --models w1` (Linux).
 
 Cycles do not change with the clock, so that builds which times cannot tell apart differ in them.
-On AMD's Zen 4 and 5 also what the second cache was asked for, and how much of that by the
-prefetchers in hardware: it answers one request a cycle."""
+On AMD's Zen 5 also what the second cache was asked for by the first ones, and beside that by its
+own prefetchers: it answers one request a cycle."""
 
 import argparse
 import ctypes
@@ -24,13 +24,13 @@ EVENTS = {
     "instructions": (HARDWARE, 1),
     "mispredicted branches": (HARDWARE, 5),
 }
-# Events and masks of "Processor Programming Reference" for AMD families 19h and 1Ah: PMCx064,
-# PMCx060, PMCx070, PMCx044.
+# Events and masks of "Processor Programming Reference" for AMD family 1Ah: PMCx064, PMCx060,
+# PMCx070 (the masks above 0x1F are the first cache's prefetchers), PMCx044.
 SECOND_CACHE = {
     "requests to the second cache": (RAW, 0xFF64),
     "  that missed": (RAW, 0x0864),
-    "requests of its prefetchers": (RAW, 0x0260),
-    "  for what it had already": (RAW, 0xFF70),
+    "besides, by its prefetchers": (RAW, 0x0260),
+    "  for what it had already": (RAW, 0x1F70),
     "lines from further away": (RAW, 0xFE44),
 }
 
@@ -39,8 +39,8 @@ def events() -> dict[str, tuple[int, int]]:
     """Those of this processor, by name: the kind and the number that Linux knows them by."""
     cpu = Path("/proc/cpuinfo").read_text() if platform.machine() == "x86_64" else ""
     family = next((line.split(":")[1] for line in cpu.splitlines() if "cpu family" in line), "0")
-    zen = "AuthenticAMD" in cpu and int(family) in (0x19, 0x1A)
-    return EVENTS | SECOND_CACHE if zen else EVENTS
+    zen_5 = "AuthenticAMD" in cpu and int(family) == 0x1A
+    return EVENTS | SECOND_CACHE if zen_5 else EVENTS
 
 
 class Counter:

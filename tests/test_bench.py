@@ -684,33 +684,31 @@ def test_a_model_without_a_decoder_is_refused(tmp_path: Path) -> None:
 # --- what calls cost ---
 
 
-def test_the_benchmark_of_calls_runs() -> None:
+def output_of(benchmark: str, *arguments: str) -> str:
+    """What `python -m benchmarks.NAME` prints of this package."""
     root = Path(__file__).parents[1]
-    if not (root / "benchmarks" / "pipeline.py").exists():
+    if not (root / "benchmarks" / f"{benchmark}.py").exists():
         pytest.skip("benchmarks are not in this tree")
     package = str(Path(s2s_engine.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.pipeline", "--rounds", "1"],
-        cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": package},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for figure in ("prepared options", "keywords", "W2, beam 5: of a step", "decode_batch, 64"):
-        assert figure in done.stdout
-
-
-def test_the_processor_counts_a_decode() -> None:
-    root = Path(__file__).parents[1]
-    if not (root / "benchmarks" / "counters.py").exists():
-        pytest.skip("benchmarks are not in this tree")
-    package = str(Path(s2s_engine.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.counters", "--types", "int8", "--rounds", "3"],
+        [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments],
         cwd=root, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": package},
     )  # fmt: skip
     if "the system gives no counters" in done.stderr:
         pytest.skip("this system gives a process no counters")
     assert done.returncode == 0, done.stderr
-    lines = [line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if line[:1] == " "]
+    return done.stdout
+
+
+def test_the_benchmark_of_calls_runs() -> None:
+    found = output_of("pipeline", "--rounds", "1")
+    for figure in ("prepared options", "keywords", "W2, beam 5: of a step", "decode_batch, 64"):
+        assert figure in found
+
+
+def test_the_processor_counts_a_decode() -> None:
+    printed = output_of("counters", "--types", "int8", "--rounds", "3")
+    lines = [line.rsplit(maxsplit=1) for line in printed.splitlines() if line[:1] == " "]
     found = {name.strip(): int(count.replace(",", "")) for name, count in lines}
     assert found["instructions"] > 25_000  # 16 products of 196 KB by registers of 64 bytes at most
     assert found["cycles"] > found["mispredicted branches"] >= 0

@@ -1,6 +1,6 @@
 // State updates from gate sums. Whole rows of padded(size) floats are read and written; registers
-// are independent of each other, so several chains of exp are always in flight. A row is walked
-// twice: one activation of another's result in one pass would be a chain too long for schedulers.
+// are independent of each other, so several chains of exp are always in flight. Where an activation
+// takes what another has made, a row is walked twice: in one pass, chains of both fill schedulers.
 
 // The pairs real models use have loops of their own.
 template <class Body>

@@ -133,7 +133,7 @@ class LayerOp : public Layer {
     return direction == "backward";
   }
 
-  // CellStep t of all items that are longer than t: the rows of the products are these items.
+  // Step t of all items that are longer than t: the rows of the products are these items.
   // `inputs` are by position, or rows that positions name.
   CellStep step_at(const Context& context, int32_t t, ConstRows inputs) const noexcept {
     const Frame& frame = context.frame;
